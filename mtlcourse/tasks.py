@@ -1,0 +1,321 @@
+"""What a multi-task problem is: tasks, batches, splits, problems.
+
+Ground floor: imports `void` only. Everything above speaks in these terms.
+"""
+
+import keyword
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .void import VOID, has_target
+
+__all__ = ["VOID", "Batch", "Problem", "Task", "TensorSplit", "mean_losses"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: how a prediction is judged while training (`loss`) and afterwards (`metrics`).
+
+    name: a Python identifier; it names the head and the columns of every table.
+    loss: `loss(prediction, target) -> (batch,)`, non-negative, the mean over one sample's valid
+        elements; zero for a sample without any.
+    metrics: `{name: factory}`; `factory()` makes a fresh `Metric`, so nothing is shared.
+    out_channels: classes, or channels of a real target. One channel with `kind="classification"`
+        is a binary task with a single logit.
+    dense: one prediction per pixel instead of one per sample.
+    kind: "classification" (integer targets, `VOID` where unlabelled) or "regression" (real targets,
+        NaN where unknown).
+    Raises ValueError for a name that is no identifier, no channels, an unknown kind, no metric.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    metrics: Mapping[str, Callable[[], Any]]
+    out_channels: int
+    dense: bool = False
+    kind: str = "classification"
+
+    def __post_init__(self):
+        if not (isinstance(self.name, str) and self.name.isidentifier()) or keyword.iskeyword(self.name):
+            raise ValueError(
+                f"Task name {self.name!r} is not a Python identifier. Names become attributes and "
+                "table columns: use letters, digits and underscores, such as 'left_digit'."
+            )
+        if self.out_channels < 1:
+            raise ValueError(f"Task {self.name!r} has out_channels={self.out_channels}; it needs at least 1.")
+        if self.kind not in ("classification", "regression"):
+            raise ValueError(f"Task {self.name!r} has kind={self.kind!r}; use 'classification' or 'regression'.")
+        if not self.metrics:
+            raise ValueError(f"Task {self.name!r} has no metric; give at least one, such as {{'accuracy': Accuracy}}.")
+
+    @property
+    def classes(self) -> int:
+        """Number of label values of a classification task (a single logit separates two)."""
+        return max(self.out_channels, 2)
+
+    def check(self, target: Tensor, input_shape: Sequence[int]) -> None:
+        """Raise ValueError or TypeError, in plain words, if `target` cannot belong to this task."""
+        pixels = tuple(input_shape[-2:]) if self.dense else ()
+        channels = (self.out_channels,) if self.kind == "regression" else ()
+        expected = channels + pixels
+        if tuple(target.shape[1:]) != expected:
+            raise ValueError(
+                f"Task {self.name!r}: targets have shape {tuple(target.shape)}, expected "
+                f"(samples, {', '.join(map(str, expected))})." if expected else
+                f"Task {self.name!r}: targets have shape {tuple(target.shape)}, expected (samples,): "
+                "one class index a sample, not one-hot rows."
+            )
+        if self.kind == "regression":
+            if not target.is_floating_point():
+                raise TypeError(f"Task {self.name!r}: regression targets are {target.dtype}; convert with .float().")
+            return
+        if target.is_floating_point() or target.dtype == torch.bool:
+            raise TypeError(f"Task {self.name!r}: class targets are {target.dtype}; convert with .long().")
+        if target.numel():
+            low, high = int(target.min()), int(target.max())
+            if low < VOID or high >= self.classes:
+                raise ValueError(
+                    f"Task {self.name!r}: labels run from {low} to {high}, allowed are 0 to {self.classes - 1} "
+                    f"and {VOID} for 'no label'."
+                )
+
+
+@dataclass
+class Batch:
+    """Inputs and targets of one step.
+
+    inputs: a tensor `(batch, ...)` that all tasks share, or `{task: tensor}` when tasks have own data.
+    targets: `{task: tensor}`; a task that is not there has no loss in this step.
+    counts: `{task: samples that have it}`, known on the host so that nobody asks the device; counted
+        when needed if not given.
+    """
+
+    inputs: Tensor | dict[str, Tensor]
+    targets: dict[str, Tensor]
+    counts: dict[str, int] | None = None
+
+    def count(self, task: str) -> int:
+        """How many samples of this batch have `task`."""
+        if self.counts is not None and task in self.counts:
+            return self.counts[task]
+        return int(has_target(self.targets[task]).sum()) if task in self.targets else 0
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`."""
+        return Batch(_move(self.inputs, device), _move(self.targets, device), self.counts)
+
+    def __len__(self) -> int:
+        tensors = [self.inputs] if isinstance(self.inputs, Tensor) else list(self.inputs.values())
+        return max((len(x) for x in tensors), default=0)
+
+
+def _move(tensors: Any, device: torch.device | str) -> Any:
+    if isinstance(tensors, Tensor):
+        return tensors.to(device)
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def mean_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Each task's mean loss over the samples of `batch` that have it: `{task: scalar}`.
+
+    A task without a sample in the batch is left out, so that no strategy mistakes absence for success.
+    """
+    return {
+        task.name: task.loss(predictions[task.name], batch.targets[task.name]).sum() / count
+        for task in tasks
+        if task.name in predictions and task.name in batch.targets and (count := batch.count(task.name))
+    }
+
+
+class TensorSplit:
+    """A split that lives in memory, on the training device, and is batched by `index_select`.
+
+    inputs: `(samples, ...)`, or `{task: (samples of that task, ...)}`.
+    targets: `{task: (samples, ...)}`.
+    With own inputs per task an epoch is the longest task: while training (`shuffle=True`) shorter tasks
+    start again in a new order; in order (`shuffle=False`) each sample comes once and a task that has
+    run out is missing from the later batches.
+    Raises ValueError for no samples, for no targets, and for tensors that do not agree in length.
+    """
+
+    def __init__(self, inputs: Tensor | Mapping[str, Tensor], targets: Mapping[str, Tensor]):
+        self.inputs = inputs if isinstance(inputs, Tensor) else dict(inputs)
+        self.targets = dict(targets)
+        if not self.targets:
+            raise ValueError("A split needs the targets of at least one task; `targets` is empty.")
+        for name, target in self.targets.items():
+            if not self.shared and name not in self.inputs:
+                raise ValueError(f"Task {name!r} has targets but no inputs; inputs are there for {sorted(self.inputs)}.")
+            samples = len(self._inputs_of(name))
+            if len(target) != samples:
+                raise ValueError(f"Task {name!r} has {len(target)} targets for {samples} inputs; they must match.")
+            if samples == 0:
+                raise ValueError(f"Task {name!r} has no samples; a split needs at least one.")
+        # Host copies, so that counting a batch's labels never waits for the device; None: all labelled.
+        self._labelled = {name: _labelled(target) for name, target in self.targets.items()}
+
+    @property
+    def shared(self) -> bool:
+        """True when all tasks look at the same inputs."""
+        return isinstance(self.inputs, Tensor)
+
+    def _inputs_of(self, task: str) -> Tensor:
+        return self.inputs if isinstance(self.inputs, Tensor) else self.inputs[task]
+
+    def __len__(self) -> int:
+        return max(len(target) for target in self.targets.values())
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.targets.values())).device
+
+    def to(self, device: torch.device | str) -> "TensorSplit":
+        """The same split on `device` (itself if it is there already)."""
+        if self.device == torch.device(device):
+            return self
+        return TensorSplit(_move(self.inputs, device), _move(self.targets, device))
+
+    def subset(self, indices: Tensor | Sequence[int] | Mapping[str, Tensor]) -> "TensorSplit":
+        """The samples at `indices`; `{task: indices}` selects per task when tasks have own inputs."""
+        def take(tensor: Tensor, rows: Any) -> Tensor:
+            return tensor.index_select(0, torch.as_tensor(rows, dtype=torch.long, device=tensor.device))
+
+        if isinstance(self.inputs, Tensor):
+            if isinstance(indices, Mapping):
+                raise TypeError("These tasks share their inputs: give one list of indices, not one per task.")
+            return TensorSplit(take(self.inputs, indices), {t: take(y, indices) for t, y in self.targets.items()})
+        rows = indices if isinstance(indices, Mapping) else {name: indices for name in self.targets}
+        return TensorSplit({t: take(self.inputs[t], r) for t, r in rows.items()},
+                           {t: take(self.targets[t], r) for t, r in rows.items()})
+
+    def first(self, samples: int) -> "TensorSplit":
+        """The first `samples` samples (of each task); all of them if there are fewer."""
+        if self.shared:
+            return self.subset(range(min(samples, len(self))))
+        return self.subset({t: torch.arange(min(samples, len(y))) for t, y in self.targets.items()})
+
+    def batches(self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """Yield one epoch of batches; `generator` (a CPU one) decides the order when shuffling."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        total = len(self)
+        names = ["*"] if self.shared else list(self.targets)
+        orders = {name: self._order(total if self.shared else len(self.targets[name]), total, shuffle, generator)
+                  for name in names}
+        moved = {name: None if order is None else order.to(self.device) for name, order in orders.items()}
+        for start in range(0, total, batch_size):
+            rows = slice(start, start + batch_size)
+            yield self._shared_batch(orders["*"], moved["*"], rows) if self.shared else self._own_batch(orders, moved, rows)
+
+    @staticmethod
+    def _order(samples: int, total: int, shuffle: bool, generator: torch.Generator | None) -> Tensor | None:
+        if not shuffle:
+            return None  # in order: slices are views, nothing is copied
+        rounds = -(-total // samples)
+        return torch.cat([torch.randperm(samples, generator=generator) for _ in range(rounds)])[:total]
+
+    def _shared_batch(self, order: Tensor | None, moved: Tensor | None, rows: slice) -> Batch:
+        targets = {t: _rows(y, moved, rows) for t, y in self.targets.items()}
+        counts = {t: self._count(t, order, rows, len(y)) for t, y in targets.items()}
+        return Batch(_rows(self.inputs, moved, rows), _present(targets, counts), counts)
+
+    def _own_batch(self, orders: dict, moved: dict, rows: slice) -> Batch:
+        inputs = {t: _rows(x, moved[t], rows) for t, x in self.inputs.items() if t in self.targets}
+        targets = {t: _rows(y, moved[t], rows) for t, y in self.targets.items()}
+        counts = {t: self._count(t, orders[t], rows, len(y)) for t, y in targets.items()}
+        return Batch(_present(inputs, counts), _present(targets, counts), counts)
+
+    def _count(self, task: str, order: Tensor | None, rows: slice, samples: int) -> int:
+        labelled = self._labelled[task]
+        return samples if labelled is None else int(_rows(labelled, order, rows).sum())
+
+
+def _rows(tensor: Tensor, order: Tensor | None, rows: slice) -> Tensor:
+    return tensor[rows] if order is None else tensor.index_select(0, order[rows])
+
+
+def _present(tensors: dict[str, Tensor], counts: dict[str, int]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if counts[name]}
+
+
+def _labelled(target: Tensor) -> Tensor | None:
+    labelled = has_target(target).cpu()
+    return None if bool(labelled.all()) else labelled
+
+
+@dataclass
+class Problem:
+    """A multi-task problem: tasks, three splits, and what a model needs to know about the inputs.
+
+    name: how tables call it.  tasks: the tasks, in the order of all vectors of length m.
+    train, val, test: splits with `len()`, `batches(batch_size, shuffle, generator)`, `subset(indices)`,
+        `to(device)`; all None in a description without data.
+    input_shape: shape of one sample.  encoder: plain data for `encoders.build`.
+    options: what `data.load` was called with.  probes: extra evaluations of a whole model,
+        `{name: function(model, problem) -> {task: {name: value}}}`.
+    training: `{budget: {"epochs": ..., "samples": ..., "lr": ..., "batch_size": ...}}`, where the
+        defaults of `methods.BUDGETS` do not suit this problem.
+    Raises ValueError or TypeError when tasks or data cannot be a problem, naming the task.
+    """
+
+    name: str
+    tasks: Sequence[Task]
+    train: Any
+    val: Any
+    test: Any
+    input_shape: tuple[int, ...]
+    encoder: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    probes: dict[str, Callable] = field(default_factory=dict)
+    training: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.tasks = tuple(self.tasks)
+        if not self.tasks:
+            raise ValueError(f"Problem {self.name!r} has no tasks; give at least one Task.")
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Problem {self.name!r} has tasks of the same name: {names}.")
+        for split_name in ("train", "val", "test"):
+            split = getattr(self, split_name)
+            if split is not None and len(split) == 0:
+                raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no samples.")
+            if isinstance(split, TensorSplit):
+                self.check(Batch(split.inputs, split.targets), f"split {split_name!r}")
+                missing = set(names) - set(split.targets)
+                if missing:
+                    raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no targets for {sorted(missing)}.")
+
+    @property
+    def task_names(self) -> list[str]:
+        return [task.name for task in self.tasks]
+
+    def check(self, batch: Batch, where: str = "batch") -> None:
+        """Raise, naming problem and task, if `batch` does not fit the tasks or the input shape."""
+        inputs = {"inputs": batch.inputs} if isinstance(batch.inputs, Tensor) else batch.inputs
+        for name, tensor in inputs.items():
+            if tuple(tensor.shape[1:]) != tuple(self.input_shape):
+                raise ValueError(
+                    f"Problem {self.name!r}, {where}: {name} have shape {tuple(tensor.shape)}, "
+                    f"expected (samples, {', '.join(map(str, self.input_shape))})."
+                )
+        for task in self.tasks:
+            if task.name in batch.targets:
+                try:
+                    task.check(batch.targets[task.name], self.input_shape)
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"Problem {self.name!r}, {where}: {error}") from None
+
+    def sized(self, samples: int | None, evaluate: int | None = None) -> "Problem":
+        """The same problem with at most `samples` training and `evaluate` validation and test samples."""
+        def cut(split: Any, size: int | None) -> Any:
+            if split is None or size is None or size >= len(split):
+                return split
+            return split.first(size) if hasattr(split, "first") else split.subset(range(size))
+
+        return Problem(self.name, self.tasks, cut(self.train, samples), cut(self.val, evaluate), cut(self.test, evaluate),
+                       self.input_shape, self.encoder, self.options, self.probes, self.training)
