@@ -1,0 +1,181 @@
+"""What everything stands on: atomic files, content hashes, nested state on disk, seeds.
+
+Ground floor: imports torch, numpy and safetensors, nothing of this package. Nothing here, and so
+nothing in this project, ever unpickles a file.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+def atomic(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Make the file `path` by `write(temporary_path)`; it appears whole or not at all.
+
+    The temporary file stands in the same folder, so that the final rename cannot cross a disk.
+    Raises OSError, naming the file, when the disk refuses; what stood at `path` is then untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(name))
+        with open(name, "rb") as written:  # a rename before the bytes are down could survive a crash alone
+            os.fsync(written.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(name, path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"could not write {path} ({error.strerror or error}). What was there before is unchanged; "
+            "free some space or choose another folder, then run again.") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to `path`, atomically."""
+    atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as readable JSON to `path`, atomically. NaN and infinities are written as such."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+# --- hashes ----------------------------------------------------------------------------------------
+
+def canonical(content: Any) -> str:
+    """One text for equal plain data: sorted keys, no spaces.
+
+    >>> canonical({"b": (1, 2), "a": 0.5}) == canonical({"a": 0.5, "b": [1, 2]})
+    True
+    """
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def config_hash(config: Any) -> str:
+    """Sixteen hexadecimal digits that name a configuration of plain data."""
+    return hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
+
+
+def content_hash(tensors: Iterable[Tensor]) -> str:
+    """Sixteen hexadecimal digits that name the values, shapes and dtypes of `tensors`, in order."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{array.dtype}{tuple(array.shape)}".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy() if array.numel() else b"")
+    return digest.hexdigest()[:16]
+
+
+# --- nested state: one safetensors file and one JSON ---------------------------------------------------
+
+def save_state(path: str | Path, state: Any) -> None:
+    """Save nested dicts and lists of tensors and plain data as `path`.json and a safetensors file.
+
+    The JSON is replaced last and names its tensors by their content, so a crash at any moment leaves
+    the former pair or the new one, never half of each. Raises OSError as `atomic` does.
+    """
+    from safetensors.torch import save_file
+
+    path, tensors = Path(path), {}
+    plain = _pack(state, "", tensors)
+    name = f"{path.name}-{content_hash(tensors[key] for key in sorted(tensors))}.safetensors"
+    # Clones, because safetensors refuses tensors that share memory.
+    atomic(path.parent / name, lambda temporary: save_file({k: t.clone() for k, t in tensors.items()}, temporary))
+    write_json(path.with_name(path.name + ".json"), {"tensors": name, "state": plain})
+    for old in path.parent.glob(f"{path.name}-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def load_state(path: str | Path) -> Any:
+    """The nested state that `save_state` wrote to `path`, or None when there is none."""
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    description = path.with_name(path.name + ".json")
+    if not description.exists():
+        return None
+    content = json.loads(description.read_text(encoding="utf-8"))
+    return _unpack(content["state"], load_file(path.parent / content["tensors"]))
+
+
+def _pack(state: Any, key: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(state, Tensor):
+        tensors[key] = state.detach().cpu().contiguous()
+        return {"__tensor__": key}
+    if isinstance(state, dict):
+        # Keys keep their type: optimizer states are numbered by integers.
+        return {"__dict__": [[k, _pack(v, f"{key}/{k}", tensors)] for k, v in state.items()]}
+    if isinstance(state, (list, tuple)):
+        return [_pack(v, f"{key}/{i}", tensors) for i, v in enumerate(state)]
+    if state is None or isinstance(state, (bool, int, float, str)):
+        return state
+    raise TypeError(f"Cannot save {key or 'state'}: {type(state).__name__} is neither a tensor nor plain data.")
+
+
+def _unpack(plain: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(plain, list):
+        return [_unpack(value, tensors) for value in plain]
+    if isinstance(plain, dict):
+        if "__tensor__" in plain:
+            return tensors[plain["__tensor__"]]
+        return {key: _unpack(value, tensors) for key, value in plain["__dict__"]}
+    return plain
+
+
+# --- seeds -----------------------------------------------------------------------------------------
+
+def seed_everything(seed: int) -> None:
+    """Seed torch (all devices) and numpy's global generator: the one way this project is seeded."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def derived_seed(seed: int, name: str) -> int:
+    """A seed for the part called `name`, the same wherever that part is used.
+
+    >>> derived_seed(0, "head.left") == derived_seed(0, "head.left") != derived_seed(0, "head.right")
+    True
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
+
+
+@contextlib.contextmanager
+def part(name: str) -> Iterator[None]:
+    """Inside, random numbers depend on (last seed set, `name`) only; outside nothing has been drawn.
+
+    Models build each of their parts inside such a context, so that the same part has the same initial
+    weights in every model, whatever else the model has.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(torch.initial_seed(), name))
+        yield
+
+
+# --- names -----------------------------------------------------------------------------------------
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not known: what there is, the nearest first.
+
+    >>> unknown("method", "hsp", ["stl", "hps"])
+    "Unknown method 'hsp'. Known: hps, stl."
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=len(known) or 1, cutoff=0.5)
+    return f"Unknown {what} {name!r}. Known: {', '.join(near + [k for k in known if k not in near])}."
