@@ -1,0 +1,60 @@
+"""Tasks of the usual kinds: the loss and the measures that the field uses for each.
+
+Imports `losses`, `metrics` and `tasks`. Each function returns a `Task`; a task of another kind is written
+with `Task(...)` itself.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from .. import losses, metrics
+from ..tasks import Task
+
+Measures = dict[str, Callable[[], metrics.Metric]]
+
+
+def classification(name: str, classes: int, dense: bool = False) -> Task:
+    """One of several classes for a sample, or for each pixel if `dense`: cross-entropy; accuracy.
+
+    Raises ValueError for fewer than two classes.
+
+    >>> task = classification("digit", 10)
+    >>> task.out_channels, list(task.metrics)
+    (10, ['accuracy'])
+    """
+    if classes < 2:
+        raise ValueError(f"Task {name!r} has classes={classes}; give at least 2, or use binary({name!r}).")
+    return Task(name, losses.cross_entropy, {"accuracy": metrics.Accuracy}, classes, dense)
+
+
+def binary(name: str, dense: bool = False) -> Task:
+    """Yes or no, from one logit: binary cross-entropy; accuracy and the F1 of yes."""
+    return Task(name, losses.binary_cross_entropy, {"accuracy": metrics.Accuracy, "f1": metrics.F1}, 1, dense)
+
+
+def regression(name: str, channels: int = 1) -> Task:
+    """So many real numbers a sample, targets (samples, channels): mean squared error; the same and R2."""
+    measures: Measures = {"mse": metrics.MSE, "r2": partial(metrics.R2, channels)}
+    return Task(name, losses.mse, measures, channels, kind="regression")
+
+
+def segmentation(name: str, classes: int) -> Task:
+    """A class for each pixel, targets (samples, height, width): cross-entropy; mIoU and pixel accuracy."""
+    measures: Measures = {"miou": partial(metrics.MeanIoU, classes), "pixel_accuracy": metrics.PixelAccuracy}
+    return Task(name, losses.cross_entropy, measures, classes, dense=True)
+
+
+def depth(name: str) -> Task:
+    """A distance for each pixel, targets (samples, 1, height, width): L1; mean absolute and relative error."""
+    measures: Measures = {"abs_error": metrics.AbsError, "rel_error": metrics.RelError}
+    return Task(name, losses.l1, measures, 1, dense=True, kind="regression")
+
+
+def normals(name: str) -> Task:
+    """A direction for each pixel, targets (samples, 3, height, width): 1 - cosine; angles between the two.
+
+    Measures: mean and median in degrees, and the shares of pixels within 11.25, 22.5 and 30 degrees.
+    """
+    within: Measures = {f"within_{degrees}": partial(metrics.AngleWithin, degrees) for degrees in (11.25, 22.5, 30)}
+    measures: Measures = {"mean_angle": metrics.MeanAngle, "median_angle": metrics.MedianAngle, **within}
+    return Task(name, losses.cosine, measures, 3, dense=True, kind="regression")

@@ -1,0 +1,151 @@
+"""Problems by name: `register` puts them in, `load` and `describe` make them, `names` lists them.
+
+Imports `files` and `tasks`. Wherever a registered name is taken, so is `package.module:function`, the
+address of a function of your own that returns a `Problem`.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..files import unknown
+from ..tasks import Problem
+
+_PROBLEMS: dict[str, Callable[..., Problem]] = {}
+
+
+def register(name: str) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
+    """Decorator: make the function below it the problem called `name`.
+
+    The function takes options by keyword and returns a `Problem`. If it has a parameter `with_data`,
+    then `describe` calls it with `with_data=False` and it may leave the three splits None, which saves
+    the time of making them. Both calls run the same lines, so the tasks cannot differ.
+    Raises ValueError for a name with a colon or a space, or one that another function already has.
+    """
+    if not name or ":" in name or any(character.isspace() for character in name):
+        raise ValueError(f"A problem cannot be called {name!r}: use letters, digits, '-' and '_'; a colon is for the "
+                         "address of a function, 'package.module:function'.")
+
+    def remember(function: Callable[..., Problem]) -> Callable[..., Problem]:
+        before = _PROBLEMS.get(name)
+        # The same function again is a notebook cell that is run twice.
+        if before is not None and _home(before) != _home(function):
+            raise ValueError(f"The name {name!r} is taken by {'.'.join(_home(before))}; choose another.")
+        _PROBLEMS[name] = function
+        return function
+
+    return remember
+
+
+def _home(function: Callable) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def names() -> list[str]:
+    """The registered problems, sorted."""
+    return sorted(_PROBLEMS)
+
+
+def load(name: str, **options: Any) -> Problem:
+    """The problem called `name`, or made by the function at `package.module:function`, with its data.
+
+    options: as the problem's function documents them; its `Problem.options` holds all of them, defaults
+        included, as plain data.
+    Raises ValueError for an unknown name or address, TypeError for an unknown or missing option or for
+    a function that returns something else than a `Problem` with data.
+
+    >>> problem = load("multidigits", train=100, val=20, test=20)
+    >>> problem.task_names, problem.input_shape, len(problem.train)
+    (['left', 'right'], (1, 36, 36), 100)
+    """
+    problem = _make(name, options, with_data=True)
+    absent = [split for split in ("train", "val", "test") if getattr(problem, split) is None]
+    if absent:
+        raise TypeError(f"Problem {name!r} came without data: {', '.join(absent)} is None. Its function must fill "
+                        "all three splits, for instance with `TensorSplit(inputs, targets)`.")
+    return problem
+
+
+def describe(name: str, **options: Any) -> Problem:
+    """What `load` would return, with train, val and test None: tasks, shapes, encoder, options.
+
+    >>> problem = describe("rooms")
+    >>> problem.task_names, problem.train
+    (['segmentation', 'depth', 'normals'], None)
+    """
+    return dataclasses.replace(_make(name, options, with_data=False), train=None, val=None, test=None)
+
+
+def _make(name: str, options: dict[str, Any], with_data: bool) -> Problem:
+    function = _find(name)
+    resolved = _resolve(name, function, options)
+    switch = {"with_data": with_data} if "with_data" in inspect.signature(function).parameters else {}
+    problem = function(**resolved, **switch)
+    if not isinstance(problem, Problem):
+        raise TypeError(f"{name!r} returned {type(problem).__name__}, not a Problem. "
+                        "A problem's function ends with `return Problem(name, tasks, train, val, test, ...)`.")
+    return dataclasses.replace(problem, options=_plain(name, {**resolved, **problem.options}))
+
+
+def _find(name: str) -> Callable[..., Problem]:
+    if ":" in name:
+        return _import(name)
+    if name not in _PROBLEMS:
+        raise ValueError(unknown("problem", name, _PROBLEMS) + " Your own is 'package.module:function'.")
+    return _PROBLEMS[name]
+
+
+def _import(address: str) -> Callable[..., Problem]:
+    module_name, _, attribute = address.partition(":")
+    if not attribute.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(f"{address!r} is not the address of a function; write 'package.module:function', "
+                         "with dots between packages and no '.py'.")
+    here = os.getcwd()
+    if here not in sys.path:  # `python -m` puts it there, a console script does not; last, so it hides nothing
+        sys.path.append(here)
+    importlib.invalidate_caches()  # the file may have been written a moment ago
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, but something that it imports is not
+        raise ValueError(f"No module {error.name!r} for problem {address!r}. Looked in {here} and in the installed "
+                         "packages: run from the folder that holds it, or install it.") from error
+    if not hasattr(module, attribute):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ValueError(unknown(f"function in {module.__file__}", attribute, functions))
+    function = getattr(module, attribute)
+    if not callable(function):
+        raise ValueError(f"{address!r} is {type(function).__name__}, not a function that returns a Problem.")
+    return function
+
+
+def _resolve(name: str, function: Callable, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` with the function's defaults filled in; TypeError for those it does not have or still needs."""
+    parameters = {key: parameter for key, parameter in inspect.signature(function).parameters.items()
+                  if key != "with_data"}
+    known = {key: parameter for key, parameter in parameters.items()
+             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)}
+    open_ended = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    for option in options:
+        if option == "with_data" or (option not in known and not open_ended):
+            raise TypeError(unknown(f"option of problem {name!r}", option, known))
+    missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in options]
+    if missing:
+        raise TypeError(f"Problem {name!r} needs the option {missing[0]!r}: load({name!r}, {missing[0]}=...).")
+    defaults = {key: parameter.default for key, parameter in known.items() if key not in options}
+    return {**defaults, **options}
+
+
+def _plain(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` as they read back from JSON (tuples become lists), so that a stored run names the same data."""
+    try:
+        return json.loads(json.dumps(options, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"The options of problem {name!r} must be plain data (numbers, strings, lists, true, false, "
+                        f"null), because every run stores them: {error}.") from None
