@@ -1,0 +1,71 @@
+# What can be done here: `make` lists it. Every target first makes the environment .venv if it is absent,
+# and refreshes it when constraints/core.txt or pyproject.toml has changed.
+#   PYTHON    the Python that makes the environment
+#   PIP_ARGS  more arguments for pip, such as an index with another build of PyTorch
+#   ARGS      more arguments for the command behind a target: make course ARGS="--only 01 --fresh"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+ARGS ?=
+WORKERS ?= 2
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+# The nets of the course are small: one thread each is faster than several that wait for one another.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help course test lab notebooks results bench lint
+
+help:
+	@echo "make course     run the whole course headlessly; pages in build/course/index.html"
+	@echo "make test       run every check: lint, tests, notebooks"
+	@echo "make lab        open JupyterLab at the first notebook"
+	@echo "make notebooks  refresh the stored outputs of the notebooks and their index"
+	@echo "make results    refresh the stored sweeps in notebooks/results/"
+	@echo "make bench      measure speed against the peers"
+	@echo "make lint       ruff and mypy"
+
+course: $(READY)
+	@$(RUN) -m mtlcourse course $(ARGS)
+
+test: $(READY)
+	@echo "Linting."
+	@$(RUN) -m ruff check --quiet .
+	@echo "Testing the package and the notebooks, $(WORKERS) at once."
+	@$(RUN) -m pytest --quiet -n $(WORKERS) $(ARGS)
+
+lab: $(READY)
+	@$(RUN) -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
+
+notebooks: $(READY)
+	@$(RUN) notebooks/refresh.py $(ARGS)
+
+results: $(READY)
+	@$(RUN) notebooks/results/refresh.py $(ARGS)
+
+bench: $(READY)
+	@$(RUN) -m pytest --quiet --capture=no tests/benchmarks/bench_*.py $(ARGS)
+
+lint: $(READY)
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m mypy
+
+PYTHON_FITS = $(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null)
+VENV_FITS = $(shell $(PYTHON) -c 'import ensurepip, venv; print(True)' 2>/dev/null)
+NO_PYTHON = "$(PYTHON)" is not a Python 3.11 or newer: install one (Debian and Ubuntu: sudo apt install python3 \
+python3-venv, macOS: brew install python, elsewhere: https://www.python.org) or name it, as in make PYTHON=python3.12
+NO_VENV = "$(PYTHON)" cannot make virtual environments: install its venv module (Debian and Ubuntu: sudo apt install \
+python3-venv) or name another Python, as in make PYTHON=python3.12
+
+$(READY): constraints/core.txt pyproject.toml
+	$(if $(filter True,$(PYTHON_FITS)),,$(error $(NO_PYTHON)))
+	$(if $(filter True,$(VENV_FITS)),,$(error $(NO_VENV)))
+	@echo "Setting up the environment $(VENV): about 2 GB, one to three minutes, only when the constraints change."
+	@$(RUN) -c "" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip install --quiet --no-input --disable-pip-version-check \
+		-c constraints/core.txt $(PIP_ARGS) -e ".[dev]" \
+		|| { echo "The packages could not be installed: see pip's message above, then run make again."; exit 1; }
+	@touch $(READY)

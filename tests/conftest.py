@@ -1,0 +1,13 @@
+"""What holds for every test: one thread, no windows, no clock in the judgement of random examples."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
+
+import matplotlib  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+matplotlib.use("agg")  # and not MPLBACKEND, which the kernels of notebooks would inherit and draw nothing
+
+settings.register_profile("mtlcourse", deadline=None, derandomize=True)
+settings.load_profile("mtlcourse")
