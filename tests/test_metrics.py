@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jaxtyping import config
 
@@ -301,6 +301,7 @@ def test_auc_needs_both_classes():
 
 
 @given(degrees=st.lists(st.floats(0.001, 179.999), min_size=1, max_size=40))
+@example(degrees=[10.0001] * 11 + [50.0] * 9)  # the median is at the far end of a bin, its pixels at the near end
 @settings(max_examples=100, deadline=None)
 def test_median_angle_is_within_a_tenth_of_a_degree(degrees):
     radians = torch.tensor(degrees, dtype=torch.float64).deg2rad()
@@ -314,6 +315,15 @@ def test_median_angle_of_many_pixels_is_much_closer_than_its_bins():
     prediction, target = make("normals", (48, 64), batch=8)
     value = collected(metrics.MedianAngle, (prediction, target)).compute()
     assert value == pytest.approx(np.median(angles(prediction, target)), abs=0.01)
+
+
+def test_maxf_tells_scores_apart_that_a_threshold_separates():
+    def value(negative, positive):
+        return collected(metrics.MaxF, (torch.tensor([[negative], [positive]]).logit(), torch.tensor([0, 1]))).compute()
+
+    for j in range(1, 256):
+        assert value((j - 0.25) / 256, (j + 0.25) / 256) == pytest.approx(1)
+        assert value((j + 0.25) / 256, (j + 0.75) / 256) == pytest.approx(1.3 / 2.3)
 
 
 def test_vectors_without_length_count_as_right_angles():

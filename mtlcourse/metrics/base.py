@@ -1,0 +1,155 @@
+"""What every measure is: a row of numbers for each sample, and a value of their sum. Imports `void`."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64, Integer, Shaped
+from torch import Tensor
+
+Elements = tuple[Shaped[Tensor, "batch *elements"], Bool[Tensor, "batch *elements"]]
+
+
+def relative_change(value: int | float, baseline: int | float, higher_is_better: bool) -> float:
+    """How much better `value` is than `baseline`, as a fraction of the baseline; positive is better.
+
+    `(-1)^p (M - STL) / |STL|`, with M the value, STL the baseline, and p = 1 where lower is better: one
+    term of Delta_I (Deep Safe Multi-Task Learning, section 7.1). The paper divides by STL itself. For its
+    own measures, all positive, that is the same; where a measure can be negative, as R2 can, the absolute
+    value keeps the sign right. NaN when the baseline is 0, since nothing is a fraction of it.
+
+    >>> relative_change(0.75, 0.5, higher_is_better=True), relative_change(0.75, 0.5, higher_is_better=False)
+    (0.5, -0.5)
+    """
+    if baseline == 0:
+        return math.nan
+    return (1 if higher_is_better else -1) * (value - baseline) / abs(baseline)
+
+
+class Metric(ABC):
+    """One measure of one task: collects sums over samples with `update`, tells its value with `compute`.
+
+    A new measure names its `kind` and `k`, and implements `rows` and `value`.
+
+    kind: "classification" (integer targets) or "regression" (real ones), as of the task.
+    higher_is_better: which way improvement goes.
+    k: how many numbers a sample contributes.
+    total: their sums over all samples seen, float64, on the device of the predictions.
+    """
+
+    kind: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    k: int
+    total: Float64[Tensor, "k"]
+
+    def __init__(self) -> None:
+        self.reset()
+
+    @abstractmethod
+    def rows(self, prediction: Tensor, target: Tensor) -> Float64[Tensor, "batch k"]:
+        """`statistics` of a prediction and a target that are known to fit each other."""
+
+    @abstractmethod
+    def value(self, total: Float64[Tensor, "k"]) -> float:
+        """The measure of the samples whose statistics add up to `total`; NaN where it is not defined."""
+
+    def statistics(
+        self, prediction: Float[Tensor, "batch channels *pixels"], target: Shaped[Tensor, "batch *rest"]
+    ) -> Float64[Tensor, "batch k"]:
+        """One row of k additive numbers for each sample.
+
+        prediction: logits or values.  target: classes, without channel axis, or real values of the
+            prediction's shape.
+        A sample with NaN anywhere in its prediction has a row of NaN: a broken model has no value, and is
+        not taken for one that is merely bad.
+        Raises TypeError for targets of the other kind, ValueError for shapes that do not fit.
+        """
+        real = self.kind == "regression"
+        if target.is_floating_point() != real:
+            raise TypeError(f"{self!r} needs {'real' if real else 'integer'} targets, but was given {target.dtype}.")
+        expected = prediction.shape if real else prediction.shape[:1] + prediction.shape[2:]
+        require(target.shape == expected, f"{self!r}: a prediction of shape {tuple(prediction.shape)} goes with a "
+                                           f"target of shape {tuple(expected)}, but was given {tuple(target.shape)}.")
+        prediction = prediction.detach()
+        broken = prediction.isnan().flatten(1).any(1, keepdim=True)
+        return self.rows(prediction, target).masked_fill(broken, math.nan)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add a batch; arguments and errors are those of `statistics`."""
+        batch = self.statistics(prediction, target).sum(0)
+        self.total = self.total.to(batch.device) + batch
+
+    def compute(self) -> float:
+        """The measure of everything since the last `reset`; NaN before any labelled element."""
+        return self.value(self.total.cpu())
+
+    def merge(self, other: "Metric") -> None:
+        """Add what `other` has collected. Raises ValueError unless it is the same measure with the same options."""
+        same = type(self) is type(other) and self._options() == other._options()
+        require(same, f"Cannot merge {other!r} into {self!r}: both must be the same measure with the same options.")
+        self.total = self.total + other.total.to(self.total.device)
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self.total = torch.zeros(self.k, dtype=torch.float64)
+
+    def _options(self) -> dict:
+        return {name: option for name, option in vars(self).items() if name not in ("k", "total")}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={option}' for name, option in self._options().items())})"
+
+
+class Mean(Metric):
+    """Mean of one number an element; k = 2: the sum of the numbers, how many they are."""
+
+    kind = "regression"
+    k = 2
+
+    @abstractmethod
+    def elements(self, prediction: Tensor, target: Tensor) -> Elements:
+        """The number of each element, and whether it counts."""
+
+    def rows(self, prediction: Tensor, target: Tensor) -> Float64[Tensor, "batch 2"]:
+        numbers, counts = self.elements(prediction, target)
+        numbers = numbers.double().masked_fill(~counts, 0)
+        return torch.stack([per_sample(numbers).sum(1), per_sample(counts).sum(1).double()], dim=1)
+
+    def value(self, total: Float64[Tensor, "2"]) -> float:
+        return (total[0] / total[1]).item()
+
+
+class MeanError(Mean):
+    """A mean that is better when lower."""
+
+    higher_is_better = False
+
+
+def divide(part: Float64[Tensor, "*shape"], whole: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """`part / whole`, where 0 / 0 is 0."""
+    return part / whole.masked_fill(whole == 0, 1)
+
+
+def histogram(
+    cells: Integer[Tensor, "batch *pixels"], counted: Bool[Tensor, "batch *pixels"], k: int
+) -> Float64[Tensor, "batch k"]:
+    """How many counted elements of each sample fall into each of k cells."""
+    cells, counted = per_sample(cells.long().masked_fill(~counted, 0)), per_sample(counted).double()
+    return torch.zeros(len(cells), k, dtype=torch.float64, device=cells.device).scatter_add_(1, cells, counted)
+
+
+def per_sample(elements: Shaped[Tensor, "batch *pixels"]) -> Shaped[Tensor, "batch elements"]:
+    return elements.unsqueeze(-1).flatten(1)
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def decide(prediction: Float[Tensor, "batch channels *pixels"]) -> Int64[Tensor, "batch *pixels"]:
+    """The predicted class: the largest of several logits, or whether a single one is positive."""
+    if prediction.shape[1] == 1:
+        return (prediction.squeeze(1) > 0).long()
+    return prediction.max(1).indices  # on a CPU about six times as fast as argmax over the channels of an image

@@ -1,0 +1,128 @@
+"""Measures that are a mean over elements, or a function of a few means. Imports `metrics.base` and `void`."""
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ..void import valid_mask
+from .base import Elements, Mean, MeanError, Metric, decide, require
+
+
+class Accuracy(Mean):
+    """Share of labelled elements predicted right; the prediction is the largest logit, or a single one's sign.
+
+    k = 2: hits, labelled elements.
+
+    >>> metric = Accuracy()
+    >>> metric.update(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]]), torch.tensor([0, 0, -1]))
+    >>> metric.compute()
+    0.5
+    """
+
+    kind = "classification"
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Elements:
+        return decide(prediction) == target, valid_mask(target)
+
+
+class PixelAccuracy(Accuracy):
+    """`Accuracy` under the name it has for dense tasks: the share of labelled pixels predicted right; k = 2."""
+
+
+class PixelError(Accuracy):
+    """Share of labelled pixels predicted wrong, 1 - pixel accuracy; k = 2: hits, labelled pixels."""
+
+    higher_is_better = False
+
+    def value(self, total: Float64[Tensor, "2"]) -> float:
+        return 1 - super().value(total)
+
+
+class MSE(MeanError):
+    """Mean squared error over all known values, in the square of the target's unit; k = 2: sum, count."""
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Elements:
+        return (prediction.double() - target.double()).square(), valid_mask(target)
+
+
+class RMSE(MSE):
+    """Square root of the `MSE`, in the target's unit; k = 2: sum of squares, count."""
+
+    def value(self, total: Float64[Tensor, "2"]) -> float:
+        return math.sqrt(super().value(total))
+
+
+class MAE(MeanError):
+    """Mean absolute error over all known values, in the target's unit; k = 2: sum, count."""
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Elements:
+        return (prediction.double() - target.double()).abs(), valid_mask(target)
+
+
+class AbsError(MAE):
+    """`MAE` under its name in depth, keypoint and edge benchmarks, "Abs Err"; k = 2: sum, count.
+
+    Zero is a value like any other, as keypoint and edge maps need it; depth that was not measured must
+    therefore be NaN in the target.
+    """
+
+
+class RelError(MeanError):
+    """Mean of `|p - t| / t` over pixels of known depth t > 0, a fraction; k = 2: sum, count.
+
+    Depth 0, for which there is no relative error, is read as "not measured", as depth cameras write it.
+    """
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Elements:
+        return (prediction.double() - target.double()).abs() / target.double(), target > 0
+
+
+class DepthWithin(Mean):
+    """Share of pixels with `max(p / t, t / p) < 1.25^power`; k = 2: pixels within, pixels of known depth t > 0.
+
+    Depth 0 does not count, as for `RelError`; a prediction p <= 0 is never within.
+    Raises ValueError unless power > 0.
+    """
+
+    def __init__(self, power: int | float = 1):
+        require(power > 0, f"DepthWithin needs power > 0, but was given {power}.")
+        self.power = power
+        super().__init__()
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Elements:
+        p, t, ratio = prediction.double(), target.double(), 1.25**self.power
+        return (p < ratio * t) & (t < ratio * p), target > 0
+
+
+class R2(Metric):
+    """Coefficient of determination, `1 - sum (t - p)^2 / sum (t - mean t)^2`, averaged over channels.
+
+    k = 4 * channels: squared errors, targets, squared targets, count. The spread comes from those sums, so
+    a target that varies by less than about a millionth of its size is taken as constant, and R2 is NaN.
+    Raises ValueError for channels < 1, or predictions with another number of channels.
+    """
+
+    kind = "regression"
+
+    def __init__(self, channels: int = 1):
+        require(channels >= 1, f"R2 needs channels >= 1, but was given {channels}.")
+        self.channels = channels
+        self.k = 4 * channels
+        super().__init__()
+
+    def rows(self, prediction: Tensor, target: Tensor) -> Float64[Tensor, "batch k"]:
+        given = prediction.shape[1]
+        require(given == self.channels, f"{self!r} was given predictions with {given} channels.")
+        known = valid_mask(target)
+        t = target.double().masked_fill(~known, 0)
+        errors = (prediction.double() - t).masked_fill(~known, 0)
+        sums = [x.unsqueeze(-1).flatten(2).sum(2) for x in (errors.square(), t, t.square(), known.double())]
+        return torch.cat(sums, dim=1)
+
+    def value(self, total: Float64[Tensor, "k"]) -> float:
+        errors, targets, squares, count = total.reshape(4, self.channels)
+        spread = squares - targets.square() / count
+        spread = spread.masked_fill(spread <= 1e-12 * squares, math.nan)  # all that is left is rounding
+        return (1 - errors / spread).mean().item()
