@@ -4,6 +4,7 @@ Imports `files` and `tasks`. An encoder is a list of stages, the "modules" of th
 turn; sharing architectures decide, stage by stage, what tasks have in common.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -81,7 +82,7 @@ def conv(input_shape: Sequence[int], channels: Sequence[int] = (16, 32, 32), str
     strides: one for all stages or one a stage.  features: with a number, a last stage flattens the map
     and maps it linearly to so many features (for tasks with one answer an image, not one a pixel).
     norm: "group" norm, because batch statistics would make halves of a batch differ from the whole, or None.
-    Raises ValueError for another norm, when the input is no image or the encoder is too deep for it.
+    Raises ValueError for another norm or an even kernel, when the input is no image or the encoder is too deep for it.
     """
     if len(input_shape) != 3:
         raise ValueError(f"'conv' needs images (channels, height, width); this problem has inputs of shape "
@@ -90,7 +91,10 @@ def conv(input_shape: Sequence[int], channels: Sequence[int] = (16, 32, 32), str
         raise ValueError(f"norm={norm!r} is not known; 'conv' has 'group' and None.")
     strides = [strides] * len(channels) if isinstance(strides, int) else list(strides)
     if len(strides) != len(channels):
-        raise ValueError(f"'conv' has {len(channels)} channel counts and {len(strides)} strides; give one stride a stage.")
+        raise ValueError(f"'conv' has {len(channels)} channel counts and {len(strides)} strides; "
+                         "give one stride a stage.")
+    if kernel % 2 == 0:
+        raise ValueError(f"'conv' has kernel={kernel}; use an odd size, so that a map keeps its place under it.")
     incoming, height, width = input_shape
     stages: list[nn.Module] = []
     for number, (outgoing, stride) in enumerate(zip(channels, strides, strict=True), start=1):
@@ -122,7 +126,7 @@ def build(spec: Mapping, input_shape: Sequence[int]) -> StagedEncoder:
     name = options.pop("name", None)
     if name not in BUILDERS:
         raise ValueError(unknown("encoder", str(name), BUILDERS))
-    known = BUILDERS[name].__code__.co_varnames[1 : BUILDERS[name].__code__.co_argcount]
+    known = list(inspect.signature(BUILDERS[name]).parameters)[1:]
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of encoder {name!r}", option, known))
@@ -147,8 +151,8 @@ class DenseDecoder(nn.Module):
 def decoder(task: Task, shape: Sequence[int], input_shape: Sequence[int]) -> nn.Module:
     """The head of `task` on a representation of `shape`: linear, or dense at input resolution.
 
-    A map is averaged over its pixels before a linear head. Raises ValueError when a dense task meets
-    a representation without pixels.
+    A map is averaged over its pixels before a linear head, any other array is flattened. Raises ValueError
+    when a dense task meets a representation without pixels.
     """
     if task.dense:
         if len(shape) != 3:
@@ -156,6 +160,7 @@ def decoder(task: Task, shape: Sequence[int], input_shape: Sequence[int]) -> nn.
                 f"Task {task.name!r} predicts every pixel, but the encoder ends in a vector of shape {tuple(shape)}. "
                 "Use an encoder that ends in a map, such as 'conv' without `features`.")
         return DenseDecoder(shape[0], task.out_channels, input_shape[-2:])
-    pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if len(shape) == 3 else []
-    linear = nn.Linear(shape[0] if len(shape) == 3 else math.prod(shape), task.out_channels)
-    return nn.Sequential(*pooling, linear) if pooling else linear
+    if len(shape) == 3:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[0], task.out_channels))
+    linear = nn.Linear(math.prod(shape), task.out_channels)
+    return linear if len(shape) == 1 else nn.Sequential(nn.Flatten(), linear)

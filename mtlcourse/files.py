@@ -6,6 +6,8 @@ nothing in this project, ever unpickles a file.
 
 import contextlib
 import difflib
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -16,10 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-
 # --- files -----------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """Inside, whatever the disk refuses becomes an OSError that names `target` and says what to do.
+
+    For use where what stood at `target` is replaced last, by a rename.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+        number, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EIO, None)
+        raise OSError(number, f"could not write {target} ({reason or error}). What was there before is unchanged; "
+                              "free some space or choose another folder, then run again.") from error
+
 
 def atomic(path: str | Path, write: Callable[[Path], Any]) -> None:
     """Make the file `path` by `write(temporary_path)`; it appears whole or not at all.
@@ -28,22 +44,19 @@ def atomic(path: str | Path, write: Callable[[Path], Any]) -> None:
     Raises OSError, naming the file, when the disk refuses; what stood at `path` is then untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        with open(name, "rb") as written:  # a rename before the bytes are down could survive a crash alone
-            os.fsync(written.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"could not write {path} ({error.strerror or error}). What was there before is unchanged; "
-            "free some space or choose another folder, then run again.") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            write(Path(name))
+            with open(name, "rb") as written:  # a rename before the bytes are down could survive a crash alone
+                os.fsync(written.fileno())
+            os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
+            os.replace(name, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -52,8 +65,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as readable JSON to `path`, atomically. NaN and infinities are written as such."""
-    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    """Write `content` as readable JSON to `path`, atomically, in its own order; NaN and infinities as such."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 # --- hashes ----------------------------------------------------------------------------------------
@@ -94,11 +107,12 @@ def save_state(path: str | Path, state: Any) -> None:
 
     path, tensors = Path(path), {}
     plain = _pack(state, "", tensors)
-    name = f"{path.name}-{content_hash(tensors[key] for key in sorted(tensors))}.safetensors"
+    name = f"{path.name}-{content_hash(tensors.values())}.safetensors"
     # Clones, because safetensors refuses tensors that share memory.
     atomic(path.parent / name, lambda temporary: save_file({k: t.clone() for k, t in tensors.items()}, temporary))
     write_json(path.with_name(path.name + ".json"), {"tensors": name, "state": plain})
-    for old in path.parent.glob(f"{path.name}-*.safetensors"):
+    # Sixteen digits and nothing else: "state-*" would also take the tensors of a checkpoint called "state-2".
+    for old in path.parent.glob(f"{glob.escape(path.name)}-{'[0-9a-f]' * 16}.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
 
@@ -117,6 +131,7 @@ def load_state(path: str | Path) -> Any:
 
 def _pack(state: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(state, Tensor):
+        key = f"{len(tensors)}{key}"  # numbered, for a/b may be one key or two
         tensors[key] = state.detach().cpu().contiguous()
         return {"__tensor__": key}
     if isinstance(state, dict):
@@ -164,7 +179,7 @@ def part(name: str) -> Iterator[None]:
     weights in every model, whatever else the model has.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(torch.initial_seed(), name))
+        torch.default_generator.manual_seed(derived_seed(torch.initial_seed(), name))
         yield
 
 

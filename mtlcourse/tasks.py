@@ -5,7 +5,7 @@ Ground floor: imports `void` only. Everything above speaks in these terms.
 
 import keyword
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -149,7 +149,7 @@ class TensorSplit:
             raise ValueError("A split needs the targets of at least one task; `targets` is empty.")
         for name, target in self.targets.items():
             if not self.shared and name not in self.inputs:
-                raise ValueError(f"Task {name!r} has targets but no inputs; inputs are there for {sorted(self.inputs)}.")
+                raise ValueError(f"Task {name!r} has targets but no inputs; there are inputs of {sorted(self.inputs)}.")
             samples = len(self._inputs_of(name))
             if len(target) != samples:
                 raise ValueError(f"Task {name!r} has {len(target)} targets for {samples} inputs; they must match.")
@@ -179,10 +179,16 @@ class TensorSplit:
             return self
         return TensorSplit(_move(self.inputs, device), _move(self.targets, device))
 
-    def subset(self, indices: Tensor | Sequence[int] | Mapping[str, Tensor]) -> "TensorSplit":
-        """The samples at `indices`; `{task: indices}` selects per task when tasks have own inputs."""
+    def subset(self, indices: Tensor | Sequence[int] | Mapping[str, Tensor | Sequence[int]]) -> "TensorSplit":
+        """The samples at `indices`; `{task: indices}` selects per task when tasks have own inputs.
+
+        Raises TypeError for a mask, and for indices per task where tasks share their inputs.
+        """
         def take(tensor: Tensor, rows: Any) -> Tensor:
-            return tensor.index_select(0, torch.as_tensor(rows, dtype=torch.long, device=tensor.device))
+            rows = torch.as_tensor(rows, device=tensor.device)
+            if rows.dtype == torch.bool:
+                raise TypeError("subset takes indices, not a mask: give mask.nonzero().flatten().")
+            return tensor.index_select(0, rows.long())
 
         if isinstance(self.inputs, Tensor):
             if isinstance(indices, Mapping):
@@ -198,7 +204,15 @@ class TensorSplit:
             return self.subset(range(min(samples, len(self))))
         return self.subset({t: torch.arange(min(samples, len(y))) for t, y in self.targets.items()})
 
-    def batches(self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None) -> Iterator[Batch]:
+    def count(self, task: str) -> int:
+        """How many samples have `task`."""
+        if task not in self.targets:
+            return 0
+        labelled = self._labelled[task]
+        return len(self.targets[task]) if labelled is None else int(labelled.sum())
+
+    def batches(self, batch_size: int, shuffle: bool = False,
+                generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Yield one epoch of batches; `generator` (a CPU one) decides the order when shuffling."""
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
@@ -209,7 +223,10 @@ class TensorSplit:
         moved = {name: None if order is None else order.to(self.device) for name, order in orders.items()}
         for start in range(0, total, batch_size):
             rows = slice(start, start + batch_size)
-            yield self._shared_batch(orders["*"], moved["*"], rows) if self.shared else self._own_batch(orders, moved, rows)
+            if self.shared:
+                yield self._shared_batch(orders["*"], moved["*"], rows)
+            else:
+                yield self._own_batch(orders, moved, rows)
 
     @staticmethod
     def _order(samples: int, total: int, shuffle: bool, generator: torch.Generator | None) -> Tensor | None:
@@ -220,16 +237,16 @@ class TensorSplit:
 
     def _shared_batch(self, order: Tensor | None, moved: Tensor | None, rows: slice) -> Batch:
         targets = {t: _rows(y, moved, rows) for t, y in self.targets.items()}
-        counts = {t: self._count(t, order, rows, len(y)) for t, y in targets.items()}
+        counts = {t: self._count_in(rows, t, order, len(y)) for t, y in targets.items()}
         return Batch(_rows(self.inputs, moved, rows), _present(targets, counts), counts)
 
     def _own_batch(self, orders: dict, moved: dict, rows: slice) -> Batch:
         inputs = {t: _rows(x, moved[t], rows) for t, x in self.inputs.items() if t in self.targets}
         targets = {t: _rows(y, moved[t], rows) for t, y in self.targets.items()}
-        counts = {t: self._count(t, orders[t], rows, len(y)) for t, y in targets.items()}
+        counts = {t: self._count_in(rows, t, orders[t], len(y)) for t, y in targets.items()}
         return Batch(_present(inputs, counts), _present(targets, counts), counts)
 
-    def _count(self, task: str, order: Tensor | None, rows: slice, samples: int) -> int:
+    def _count_in(self, rows: slice, task: str, order: Tensor | None, samples: int) -> int:
         labelled = self._labelled[task]
         return samples if labelled is None else int(_rows(labelled, order, rows).sum())
 
@@ -286,9 +303,9 @@ class Problem:
                 raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no samples.")
             if isinstance(split, TensorSplit):
                 self.check(Batch(split.inputs, split.targets), f"split {split_name!r}")
-                missing = set(names) - set(split.targets)
+                missing = [name for name in names if not split.count(name)]
                 if missing:
-                    raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no targets for {sorted(missing)}.")
+                    raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no labels for {missing}.")
 
     @property
     def task_names(self) -> list[str]:
@@ -317,5 +334,4 @@ class Problem:
                 return split
             return split.first(size) if hasattr(split, "first") else split.subset(range(size))
 
-        return Problem(self.name, self.tasks, cut(self.train, samples), cut(self.val, evaluate), cut(self.test, evaluate),
-                       self.input_shape, self.encoder, self.options, self.probes, self.training)
+        return replace(self, train=cut(self.train, samples), val=cut(self.val, evaluate), test=cut(self.test, evaluate))

@@ -30,19 +30,22 @@ class MTLModel(nn.Module):
 
     Optional hooks, called by `training.fit` when they are there: `auxiliary_loss(batch, predictions)`,
     `param_groups(lr, weight_decay)`, `after_backward(losses, weights)`, `after_step(step)`,
-    `on_epoch_end(epoch, mean_losses)`.
+    `on_epoch_end(epoch, mean_losses)`, and `report() -> {task: {name: value}}`, which goes into the history after
+    each epoch.
 
     problem: tasks and input shape; its data are not looked at.
     encoder: a spec as `encoders.build` takes it (default: the problem's own), a `StagedEncoder` or a
-        list of modules; given modules are copied with the weights they have.
+        list of modules; given modules are copied, weights and all, for each of the model's encoders.
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None):
         super().__init__()
         self.tasks = problem.tasks
         self.input_shape = tuple(problem.input_shape)
-        self._encoder = problem.encoder if encoder is None else encoder
-        self.heads = nn.ModuleDict()
+        encoder = problem.encoder if encoder is None else encoder
+        if not isinstance(encoder, Mapping):  # kept as a list: a module as attribute would become a part of this one
+            encoder = list(encoder.stages if isinstance(encoder, StagedEncoder) else encoder)
+        self._encoder = encoder
         self.exits: dict[str, list[Tensor]] | None = None
 
     @property
@@ -56,12 +59,11 @@ class MTLModel(nn.Module):
         if isinstance(self._encoder, Mapping):
             with part(name):
                 return build(self._encoder, self.input_shape)
-        if isinstance(self._encoder, StagedEncoder):
-            return copy.deepcopy(self._encoder)
-        return StagedEncoder(copy.deepcopy(list(self._encoder)), self.input_shape)
+        return StagedEncoder(copy.deepcopy(self._encoder), self.input_shape)
 
     def add_heads(self, shape: Sequence[int]) -> None:
-        """Make each task's head on representations of `shape`."""
+        """Make each task's head on representations of `shape`; after the encoders, so that they come first."""
+        self.heads = nn.ModuleDict()
         for task in self.tasks:
             with part(f"head.{task.name}"):
                 self.heads[task.name] = decoder(task, shape, self.input_shape)

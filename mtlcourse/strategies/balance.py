@@ -1,0 +1,143 @@
+"""Gradient combination by balance: IMTL-G, Nash-MTL, FairGrad, Aligned-MTL.
+
+Imports `strategies.algebra`, `strategies.base`. Each asks that the direction means the same to every
+task, in some sense: the same projection, the same relative gain, the same fair share, the same length.
+"""
+
+import numpy as np
+
+from .algebra import Matrix, NotConverged, Vector, minimum_norm, stationary, units
+from .base import GramStrategy, Number, positive
+from .gram import RESOLUTION
+
+
+class MovingStrategy(GramStrategy):
+    """Base of strategies whose equation has no solution with a zero gradient in it: such tasks get weight zero.
+
+    A subclass defines `among`, for cosines C and lengths n > 0 of the tasks that have a gradient.
+    """
+
+    def solve(self, K: Matrix, losses: Vector, here: np.ndarray) -> Vector:
+        C, n = units(K)
+        moving = np.flatnonzero(n)
+        weights = np.zeros_like(n)
+        weights[moving] = self.among(C[np.ix_(moving, moving)], n[moving])
+        return weights
+
+    def among(self, C: Matrix, n: Vector) -> Vector:
+        raise TypeError(f"{type(self).__name__} must define among(C, n).")
+
+
+class EqualProjections(MovingStrategy):
+    """IMTL-G: a direction with the same projection on every task gradient.
+
+    `d = sum_t a_t g_t` with `d . g_t / |g_t|` equal for all t and sum a = 1: `a = K^-1 n / (1^T K^-1 n)`, n_t = |g_t|.
+    Weights may be negative. Heads keep their own unweighted gradients.
+
+    Scale: weights sum to m (number of tasks that have a gradient; one without gets zero).
+    Source: Liu et al., Towards Impartial Multi-task Learning, 2021, equation 6. Solved as the linear system `K a = p
+    n`, sum a = 1, in a and the common projection p, by least squares of smallest norm: for dependent gradients there
+    are many solutions, and at a Pareto-stationary point p = 0 is one. Raises ArithmeticError when no weights with sum
+    one give equal projections.
+    """
+
+    def among(self, C: Matrix, n: Vector) -> Vector:
+        k, b = len(n), n.min() / n
+        system = np.block([[C, -np.ones((k, 1))], [b[None], np.zeros((1, 1))]])
+        right = np.append(np.zeros(k), 1.0)
+        solution = np.linalg.lstsq(system, right, rcond=RESOLUTION * k)[0]
+        if np.abs(system @ solution - right).max() > 1e-3:
+            raise NotConverged("IMTL-G: no weights with sum one give all tasks the same projection.")
+        a = solution[:k] / n
+        return k * a / a.sum()
+
+
+class FairShares(MovingStrategy):
+    """FairGrad: the direction that is alpha-fair in how much each loss falls.
+
+    `K a = a^(-1/alpha)`, a > 0: task t gains `(K a)_t`, and the sum of `gain^(1 - alpha) / (1 - alpha)` is greatest.
+    Heads keep their own unweighted gradients.
+
+    alpha: > 0; 1 is proportional fairness (Nash-MTL), large alpha looks after the task that gains least.
+    Scale: as printed, so it does not follow the gradients' scale linearly: gradients c times as long give
+    weights `c^(-2 alpha / (1 + alpha))` times as large. A task with zero gradient gets weight zero.
+    Source: Ban and Ji, Fair Resource Allocation in Multi-Task Learning, 2024, equation 4. The solution is the minimum of
+    a convex function, found by Newton's method. At a Pareto-stationary point there is none: the weights are those of
+    MGDA, whose direction is zero.
+    """
+
+    def __init__(self, alpha: Number = 2.0):
+        super().__init__()
+        self.alpha = positive("alpha", alpha)
+
+    def among(self, C: Matrix, n: Vector) -> Vector:
+        if stationary(C):
+            return len(n) * minimum_norm(C * n[:, None] * n)
+        return fair_weights(C, n, self.alpha)
+
+
+class NashBargaining(FairShares):
+    """Nash-MTL: the direction on which the tasks would agree as bargainers.
+
+    `K a = 1 / a`, a > 0: the product of the gains `(K a)_t` is greatest among directions of that length; the
+    direction has `|d|^2 = m` whatever the gradients' scale. Heads keep their own unweighted gradients.
+
+    Scale: as printed; gradients c times as long give weights 1/c times as large. A task with zero gradient gets
+    weight zero.
+    Source: Navon et al., Multi-Task Learning as a Bargaining Game, 2022, claim 3.1. Departs from the authors' code,
+    which keeps the weights of earlier steps between updates and stops its solver early; here each step is solved. At
+    a Pareto-stationary point there is no solution: the weights are those of MGDA, whose direction is zero.
+    """
+
+    def __init__(self):
+        super().__init__(alpha=1.0)
+
+
+def fair_weights(C: Matrix, n: Vector, alpha: float) -> Vector:
+    """a > 0 with `K a = a^(-1/alpha)` for K = diag(n) C diag(n), by Newton's method on a convex function.
+
+    With a = x / e, e_t = n_t^(2 alpha / (1 + alpha)), the weights that orthogonal gradients would have are x = 1, and
+    x is the minimum of the convex function with the gradient `M x - r x^(-1/alpha)`.
+    """
+    e = n ** (2 * alpha / (1 + alpha))
+    scale = n / e
+    # Row t of the equation over e_t has a symmetric matrix: M x = r x^(-1/alpha).
+    M, r = C * scale[:, None] * scale, e ** (1 / alpha - 1)
+    M, r = M / r.max(), r / r.max()
+    x = np.ones_like(n)
+
+    def slope(x: Vector) -> Vector:
+        return M @ x - r * x ** (-1 / alpha)
+
+    for _ in range(500):
+        wanted = r * x ** (-1 / alpha)
+        if (np.abs(slope(x)) <= 1e-10 * wanted + 1e-15 * (np.abs(M) @ x)).all():  # the second: what rounding leaves
+            return x / e
+        # In relative steps, x (1 + z): the matrix is then well scaled however different the tasks are.
+        H = M * x[:, None] * x + np.diag(wanted * x / alpha)
+        z = np.linalg.solve(H, -slope(x) * x)
+        step = min(1.0, 0.9 / max(-z.min(), 1e-300))
+        downhill = slope(x) * x @ z
+        while slope(x * (1 + step * z)) * x @ z > -0.5 * downhill:  # too far: uphill again, and steeply
+            step /= 2
+        x = x * (1 + step * z)
+    raise NotConverged(f"K a = a^(-1/{alpha:g}) was not solved within 500 Newton steps.")
+
+
+class Aligned(GramStrategy):
+    """Aligned-MTL: make the gradients orthogonal and equally long, changing them as little as possible, and add up.
+
+    `K = V L V^T`, `a = sqrt(l_min) V L^(-1/2) V^T 1`, over the eigenvalues above the rank tolerance, l_min the smallest
+    of these. Heads keep their own unweighted gradients.
+
+    Scale: as printed; for orthogonal gradients of one length this is equal weighting.
+    Source: Senushkin et al., Independent Component Alignment for Multi-Task Learning, 2023, equation 9. Rank tolerance:
+    m times the precision of float32 times the largest eigenvalue, since products come from float32 gradients; a task
+    whose gradient is smaller than that beside the others counts as one without gradient.
+    """
+
+    def solve(self, K: Matrix, losses: Vector, here: np.ndarray) -> Vector:
+        values, V = np.linalg.eigh(K)
+        kept = values > len(K) * RESOLUTION * values[-1]
+        values, V = values[kept], V[:, kept]
+        return np.sqrt(values[0]) * V @ (V.sum(0) / np.sqrt(values))

@@ -1,0 +1,245 @@
+"""The contract of a strategy: from task losses, and perhaps their gradients' Gram matrix, to weights.
+
+Imports `files`. The engine measures, a strategy decides: it sees m numbers, or an m x m matrix, never
+the model.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor, nn
+
+from ..files import derived_seed, unknown
+
+NEEDS = ("losses", "gram", "module_grams", "gradients")
+Number = float | int
+
+
+class NonFinite(ArithmeticError):
+    """A task's loss or gradient is NaN or infinite: `what` it is, whose (`task`), and its `value`."""
+
+    what = "loss"
+
+    def __init__(self, task: str, value: float):
+        super().__init__(f"The {self.what} of task {task!r} is {value}.")
+        self.task, self.value = task, value
+
+
+class NonFiniteLoss(NonFinite):
+    """A task's loss is NaN or infinite."""
+
+
+class NonFiniteGradient(NonFinite):
+    """A task's gradient is NaN or infinite, or too large for its square; `value` is its squared norm."""
+
+    what = "squared gradient norm"
+
+
+@dataclass
+class TaskWeights:
+    """How much each task counts in one update.
+
+    shared: `(m,)` weights of the task gradients on shared parameters, or `(modules, m)`, one row a
+        shared module; a zero row means that the module makes no step (its `.grad` is None). NaN for a
+        strategy that gives a direction which no set of weights describes.
+    heads: `(m,)` weights on the parameters that only one task reaches.
+    """
+
+    shared: Float64[Tensor, "m"] | Float64[Tensor, "modules m"]
+    heads: Float64[Tensor, "m"]
+
+
+class Strategy(nn.Module):
+    """Base of all strategies: one update's task weights from what `needs` names.
+
+    needs: "losses" (m numbers), "gram" (the m x m Gram matrix K of the task gradients on the shared
+        parameters), "module_grams" (K of each shared module), "gradients" (the rows themselves).
+    kind: "loss" for a way of weighting the losses, heads included; "gradient" for a way of combining
+        the gradients of shared parameters. A method's name may hold one of each.
+
+    A subclass defines `weights`, and `direction` if it needs gradients; its random choices come from
+    `self.generator` alone, so that they are kept with a checkpoint and equal on every process. A
+    strategy with parameters of its own writes their `.grad` in `weights`, in closed form, and names
+    them in `param_groups`.
+
+    Where weights "sum to m", m is the number of tasks that the step has.
+    """
+
+    needs = "losses"
+    kind = "loss"
+    looks_again = False  # True: the step computes the losses once more after the update, see `after_step`
+
+    def __init__(self):
+        super().__init__()
+        self.tasks: list[str] = []
+        self.kinds: list[str] = []
+        self.generator = torch.Generator()
+
+    @property
+    def m(self) -> int:
+        """Number of tasks."""
+        return len(self.tasks)
+
+    def bind(self, tasks: Sequence[Any], generator: torch.Generator | None = None) -> "Strategy":
+        """Prepare for `tasks`, once, before the first step; buffers of length m are made here.
+
+        tasks: names, or tasks with a `name` and a `kind`; what has only a name counts as classification.
+        """
+        self.tasks = [getattr(task, "name", task) for task in tasks]
+        self.kinds = [getattr(task, "kind", "classification") for task in tasks]
+        if generator is None:
+            generator = torch.Generator().manual_seed(derived_seed(torch.initial_seed(), "strategy"))
+        self.generator = generator
+        return self
+
+    def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
+                present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        """This step's weights.
+
+        losses: detached numbers, on the CPU.  gram: raw Gram matrix; normalise inside.
+        present: which tasks the step has (None: all); an absent task gets weight zero and what the
+            strategy remembers of it stays as it was.
+        """
+        raise TypeError(f"{type(self).__name__} must define weights(losses, gram, present).")
+
+    def direction(self, gradients: Float[Tensor, "m n"], losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
+        """The update direction itself; only for strategies that no set of weights describes.
+
+        Called after `weights`, which then says how the heads are weighted. Absent tasks have zero rows.
+        """
+        raise TypeError(f"{type(self).__name__} has needs={self.needs!r}; only 'gradients' strategies give directions.")
+
+    def after_step(self, losses_again: Float64[Tensor, "m"]) -> None:
+        """Called after the update with the losses on the same batch, by strategies that set `looks_again`."""
+
+    def on_epoch_end(self, mean_losses: Float64[Tensor, "m"]) -> None:
+        """Called after each epoch with the epoch's mean losses (NaN for a task that never came)."""
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Optimiser groups of the strategy's own parameters: own learning rate, no weight decay."""
+        return []
+
+
+def all_present(losses: Tensor, present: Tensor | None) -> Tensor:
+    """`present`, or all true where it is None."""
+    return torch.ones(len(losses), dtype=torch.bool) if present is None else present
+
+
+class GramStrategy(Strategy):
+    """Base of the strategies that are a function from the Gram matrix to m numbers.
+
+    A subclass defines `solve`, which sees the tasks of the step only. Heads keep their own gradients,
+    unweighted: they are no party to a conflict on shared parameters. If all gradients are zero every
+    weight gives the same direction, and equal weights are returned.
+    Raises `NonFiniteGradient` for a Gram matrix with NaN or infinity.
+    """
+
+    needs = "gram"
+    kind = "gradient"
+
+    def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "m m"] | None = None,
+                present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        check_finite(gram, self.tasks)
+        present = all_present(losses, present)
+        heads, shared = present.double(), present.double()
+        if gram.any():
+            here = present.nonzero().flatten()
+            found = self.solve(gram[here][:, here].numpy(), losses[here].numpy(), here.numpy())
+            shared[here] = torch.from_numpy(found)
+        return TaskWeights(shared=shared, heads=heads)
+
+    def solve(self, K: Float64[np.ndarray, "k k"], losses: Float64[np.ndarray, "k"],
+              here: Int[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
+        """Weights of the k tasks of this step, whose places among all m are `here`; K is not zero."""
+        raise TypeError(f"{type(self).__name__} must define solve(K, losses, here).")
+
+
+def check_finite(gram: Float64[Tensor, "*modules m m"] | None, tasks: Sequence[str]) -> None:
+    """Raise `NonFiniteGradient`, naming the first task with a NaN or infinite entry in `gram`; TypeError without one."""
+    if gram is None:
+        raise TypeError("This strategy needs the Gram matrix of the task gradients; call weights(losses, gram).")
+    if not torch.isfinite(gram).all():
+        squares = gram.diagonal(dim1=-2, dim2=-1).reshape(-1, gram.shape[-1]).sum(0)
+        bad = [t for t, value in enumerate(squares.tolist()) if not abs(value) < float("inf")]
+        # Finite norms with an infinite product cannot come from gradients, but somebody may hand them in.
+        t = bad[0] if bad else int((~torch.isfinite(gram)).reshape(-1, gram.shape[-1]).any(0).nonzero()[0])
+        raise NonFiniteGradient(tasks[t] if tasks else f"number {t}", squares[t].item())
+
+
+# --- registry ---------------------------------------------------------------------------------------
+
+_REGISTRY: dict[str, Callable[..., Strategy]] = {}
+
+
+def register(name: str) -> Callable:
+    """Class decorator: make a strategy known to `make` as `name`."""
+    def add(strategy: Callable[..., Strategy]) -> Callable[..., Strategy]:
+        if name in _REGISTRY:
+            raise ValueError(f"A strategy named {name!r} is there already; choose another name.")
+        _REGISTRY[name] = strategy
+        return strategy
+    return add
+
+
+def names() -> list[str]:
+    """Names of all strategies, in the order in which they were registered."""
+    return list(_REGISTRY)
+
+
+def make(name: str, **options: Any) -> Strategy:
+    """The strategy called `name`. Raises ValueError for unknown names and options, naming the known ones.
+
+    >>> make("ew").needs
+    'losses'
+    """
+    if name not in _REGISTRY:
+        raise ValueError(unknown("strategy", name, _REGISTRY))
+    parameters = inspect.signature(_REGISTRY[name]).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for option in options:
+        if option not in parameters and not takes_any:
+            known = unknown(f"option of strategy {name!r}", option, parameters)
+            raise ValueError(known if parameters else f"Strategy {name!r} has no options; {option!r} was given.")
+    return _REGISTRY[name](**options)
+
+
+def one_of(option: str, value: str, known: Sequence[str]) -> str:
+    """`value`, if it is one of the known choices of `option`; ValueError naming them if not."""
+    if value not in known:
+        raise ValueError(unknown(option, str(value), known))
+    return value
+
+
+def positive(option: str, value: Number) -> float:
+    """`value`, if it is a positive number; ValueError if not."""
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{option} is {value}; it must be a positive number.")
+    return float(value)
+
+
+def combine(strategy: Strategy | str, gradients: Float[Tensor, "m n"], losses: Float[Tensor, "m"] | None = None,
+            generator: torch.Generator | None = None) -> Float64[Tensor, "n"]:
+    """Apply a strategy on its own to m gradients, without a model: the direction it would take.
+
+    gradients: one row a task.  losses: for strategies that look at them (default: ones).
+    Computes in float64. Strategies that need Gram matrices by module see one module.
+
+    >>> combine("ew", torch.tensor([[1.0, 0.0], [0.0, 2.0]])).tolist()
+    [1.0, 2.0]
+    """
+    strategy = make(strategy) if isinstance(strategy, str) else strategy
+    gradients = gradients.detach().double()
+    m = len(gradients)
+    if strategy.m != m:
+        strategy.bind([f"task_{t}" for t in range(m)], generator)
+    losses = torch.ones(m, dtype=torch.float64) if losses is None else losses.detach().double()
+    gram = None if strategy.needs == "losses" else gradients @ gradients.T
+    weights = strategy.weights(losses, gram[None] if strategy.needs == "module_grams" else gram).shared
+    if strategy.needs == "gradients":
+        return strategy.direction(gradients, losses)
+    return (weights if weights.dim() == 1 else weights[0]) @ gradients

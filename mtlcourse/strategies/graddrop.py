@@ -1,0 +1,35 @@
+"""GradDrop, the one strategy that no Gram matrix describes. Imports `strategies.base`."""
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from .base import Strategy, TaskWeights, all_present
+
+
+class GradientSignDropout(Strategy):
+    """Gradient sign dropout (GradDrop): let chance decide, at each coordinate, whether ups or downs count.
+
+    At each coordinate `P = (1 + sum_t g_t / sum_t |g_t|) / 2`, the positive share; with U uniform on [0, 1], fresh for
+    each coordinate, keep the positive entries where U < P and the negative ones elsewhere, and add them up. Heads keep
+    their own unweighted gradients.
+
+    Scale: a sum, as printed; equal weighting's where all signs agree. Zero where all entries are.
+    Source: Chen et al., Just Pick a Sign, 2020, algorithm 1, with leak 0. There it acts on the representation: use
+    at="features"; on parameters it is a variant of ours. Needs all m gradients in one matrix, which takes as much
+    memory again.
+    """
+
+    needs = "gradients"
+    kind = "gradient"
+
+    def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
+                present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        heads = all_present(losses, present).double()
+        return TaskWeights(shared=torch.full_like(heads, float("nan")), heads=heads)
+
+    def direction(self, gradients: Float[Tensor, "m n"], losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
+        total, size = gradients.sum(0), gradients.abs().sum(0)
+        share = (1 + total / size.masked_fill(size == 0, 1.0)) / 2
+        chance = torch.rand(len(share), generator=self.generator).to(gradients)
+        return torch.where(chance < share, gradients.clamp(min=0).sum(0), gradients.clamp(max=0).sum(0))

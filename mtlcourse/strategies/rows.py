@@ -1,0 +1,214 @@
+"""The gradients of m tasks, row by row, and what is made of them.
+
+Imports nothing of this package. A step cuts the graph where each task leaves what is shared: one
+autograd call gives the gradients of all heads and, at the cut, the error signal of every task. These
+signals are either the rows themselves (`at_features`) or are sent through the trunk, one task at a
+time (`at_parameters`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+Parameters = Sequence[nn.Parameter]
+
+
+@dataclass
+class Cut:
+    """The m tasks of a step, cut off from what they share.
+
+    outputs[t], signals[t]: where task t leaves the shared part, and the gradients of its loss there.
+        Where the graph has no such place, the loss itself and the signal None, which stands for one.
+    own[t]: the task's own parameters, and gradients[t]: their gradients, None for those not yet computed.
+    """
+
+    names: list[str]
+    device: torch.device
+    outputs: list[list[Tensor]]
+    signals: list[list[Tensor | None]]
+    own: list[Parameters]
+    gradients: list[list[Tensor | None] | None]
+
+    def write_own(self, weights: Float64[Tensor, "m"]) -> None:
+        """Add weight times gradient to `.grad` of the tasks' own parameters."""
+        for weight, parameters, gradients in zip(weights.tolist(), self.own, self.gradients, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    _add(parameter, gradient * weight)  # a product is memory of its own, also for weight 1
+
+
+def split_at_exits(losses: Mapping[str, Tensor], exits: Mapping[str, Sequence[Tensor]] | None,
+                   modules: Sequence[Parameters], own: Mapping[str, Parameters]) -> Cut:
+    """Cut each task at its exits, and let the heads' part of the backward pass run, all heads in one call.
+
+    A task is cut only if no way leads around its exits to a shared parameter. If ways lead through exits of other
+    tasks (heads that look at each other, or were compiled into one), it is cut at all of them, in a call of its own.
+    A task that cannot be cut at all stays whole, which costs time but is never wrong.
+    """
+    names = list(losses)
+    shared = {id(parameter) for parameters in modules for parameter in parameters}
+    places = {name: [z for z in (exits or {}).get(name, []) if z.requires_grad] for name in names}
+    everywhere = [z for name in names for z in places[name]]
+    together, alone = [], []
+    for name in names:
+        if not _reaches(losses[name], places[name], shared):
+            together.append(name)
+        elif not _reaches(losses[name], everywhere, shared):
+            places[name] = everywhere
+            alone.append([name])
+    # Tasks that were handed one and the same tensor would find the sum of all signals in it.
+    edges = [_edge(z) for name in together for z in places[name]]
+    groups = [together] if len(set(edges)) == len(edges) else [[name] for name in together]
+
+    cut = Cut(names, losses[names[0]].device, [[losses[name]] for name in names], [[None] for _ in names],
+              [own[name] for name in names], [None] * len(names))
+    for group in groups + alone:
+        inputs = [x for name in group for x in (*places[name], *own[name])]
+        found = iter(torch.autograd.grad([losses[name] for name in group], inputs, retain_graph=True, allow_unused=True)
+                     if inputs else ())
+        for name in group:
+            t = names.index(name)
+            signals = [(z, signal) for z in places[name] if (signal := next(found)) is not None]
+            cut.outputs[t], cut.signals[t] = [z for z, _ in signals], [signal for _, signal in signals]
+            cut.gradients[t] = [next(found) for _ in own[name]]
+    return cut
+
+
+def _edge(tensor: Tensor) -> tuple:
+    return tensor.grad_fn if tensor.grad_fn is not None else id(tensor), tensor.output_nr
+
+
+def _reaches(loss: Tensor, exits: Sequence[Tensor], shared: set[int]) -> bool:
+    """True if a way through the graph leads from `loss` to a shared parameter and past none of `exits`."""
+    closed, done, todo = {_edge(z) for z in exits}, set(), [(loss.grad_fn, loss.output_nr)]
+    while todo:
+        node, _ = edge = todo.pop()
+        if node is None or edge in closed or node in done:
+            continue
+        done.add(node)
+        if id(getattr(node, "variable", None)) in shared:
+            return True
+        todo += node.next_functions
+    return False
+
+
+@dataclass
+class Rows:
+    """Task gradients as blocks: a block is one tensor's gradients, `(m, *shape)`, one row a task.
+
+    modules: the blocks, by module.  places: for each block what it is the gradient of: a parameter, or
+    a representation from which `write` goes on to `parameters`.
+    """
+
+    m: int
+    device: torch.device
+    modules: list[list[Float[Tensor, "m ..."]]]
+    places: list[list[Tensor]]
+    parameters: Parameters | None = None
+
+    def grams(self) -> Float64[Tensor, "modules m m"]:
+        """The Gram matrix of each module, block by block: products in the blocks' precision, sums in float64."""
+        grams = torch.zeros(len(self.modules), self.m, self.m, dtype=torch.float64, device=self.device)
+        for gram, blocks in zip(grams, self.modules, strict=True):
+            for block in blocks:
+                flat = block.view(self.m, -1)
+                gram += flat @ flat.T
+        return (grams + grams.mT) / 2  # matrix products need not be symmetric to the last bit
+
+    def matrix(self) -> Float[Tensor, "m n"]:
+        """All gradients in one matrix, a row a task."""
+        blocks = [block.view(self.m, -1) for blocks in self.modules for block in blocks]
+        return torch.cat(blocks, 1) if blocks else torch.zeros(self.m, 0, device=self.device)
+
+    def write(self, weights: Float64[Tensor, "*modules m"], direction: Float[Tensor, "n"] | None = None,
+              keep_graph: bool = False) -> list[Tensor]:
+        """Put the combination into `.grad`: weights times rows, or `direction` if there is one.
+
+        weights: one number a task, or one row a module. Returns the parameters of modules with a zero
+        row, which are to make no step.
+        """
+        still: list[Tensor] = []
+        combined: list[tuple[Tensor, Tensor]] = []
+        on_device, start = weights.to(self.device), 0
+        for k, (blocks, places) in enumerate(zip(self.modules, self.places, strict=True)):
+            if weights.dim() == 2 and not weights[k].any():
+                still += places
+                continue
+            w = on_device[k] if weights.dim() == 2 else on_device
+            for block, place in zip(blocks, places, strict=True):
+                if direction is None:
+                    flat = w.to(block.dtype) @ block.view(self.m, -1)
+                else:
+                    flat = direction[start : start + place.numel()]
+                    start += place.numel()
+                combined.append((place, flat.view_as(place)))
+        if self.parameters is None:
+            for parameter, gradient in combined:
+                _add(parameter, gradient)
+        elif combined and self.parameters:
+            representations, gradients = zip(*combined, strict=True)
+            torch.autograd.backward(representations, gradients, retain_graph=keep_graph, inputs=self.parameters)
+        return still
+
+
+def at_parameters(cut: Cut, modules: Sequence[Parameters], keep_graph: bool = False) -> Rows:
+    """Send each task's error signal through the trunk: its gradient on every shared parameter, zero where it does not reach.
+
+    Rows go straight into their blocks, so that at no time more than m + 1 gradients are there.
+    """
+    m, parameters = len(cut.names), [parameter for group in modules for parameter in group]
+    blocks = [parameter.new_empty((m, *parameter.shape)) for parameter in parameters]
+    for t in range(m):
+        whole = cut.gradients[t] is None  # not cut: the own parameters are still to come
+        inputs = [*parameters, *cut.own[t]] if whole else parameters
+        _row(t, cut, inputs, blocks, keep_graph or t < m - 1)
+    grouped = iter(blocks)
+    return Rows(m, cut.device, [[next(grouped) for _ in group] for group in modules], [list(group) for group in modules])
+
+
+def _row(t: int, cut: Cut, inputs: Sequence[Tensor], blocks: list[Tensor], keep_graph: bool) -> None:
+    """Fill row t of all blocks; in a function of its own, so that nothing outlives its use."""
+    outputs, signals = cut.outputs[t], cut.signals[t]
+    if outputs and inputs:
+        found = torch.autograd.grad(outputs, inputs, signals, retain_graph=keep_graph, allow_unused=True)
+    else:
+        found = (None,) * len(inputs)
+    for block, gradient in zip(blocks, found, strict=False):
+        if gradient is None:
+            block[t].zero_()
+        else:
+            block[t].copy_(gradient)
+    if cut.gradients[t] is None:
+        cut.gradients[t] = list(found[len(blocks) :])
+    cut.signals[t] = []
+
+
+def at_features(cut: Cut, modules: Sequence[Parameters]) -> Rows:
+    """The error signals themselves as rows: one block for each representation that some task leaves at.
+
+    Raises ValueError when a task could not be cut off at its exits.
+    """
+    for name, gradients in zip(cut.names, cut.gradients, strict=True):
+        if gradients is None:
+            raise ValueError(f"Task {name!r} reaches shared parameters past the model's `exits` (or the compiled forward "
+                             "pass hides them), so there is no representation to measure at; use at='parameters'.")
+    blocks: dict[tuple, Tensor] = {}
+    places: dict[tuple, Tensor] = {}
+    for t, (outputs, signals) in enumerate(zip(cut.outputs, cut.signals, strict=True)):
+        for z, signal in zip(outputs, signals, strict=True):
+            key = (z.data_ptr(), z.shape, z.stride())  # each task has an alias of its own of the same memory
+            places.setdefault(key, z)
+            block = blocks.setdefault(key, signal.new_zeros((len(cut.names), *z.shape)))
+            block[t] += signal
+    parameters = [parameter for group in modules for parameter in group]
+    return Rows(len(cut.names), cut.device, [list(blocks.values())], [list(places.values())], parameters)
+
+
+def _add(parameter: Tensor, gradient: Tensor) -> None:
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad += gradient

@@ -1,0 +1,203 @@
+"""Loss weighting that balances how tasks learn: UW, DWA, GLS, RLW, FAMO.
+
+Imports `strategies.base`. All of them are functions from m losses to m weights; the weights act on the
+losses, so on shared parameters and heads alike.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from .base import Number, Strategy, TaskWeights, all_present, one_of, positive
+
+
+class LossStrategy(Strategy):
+    """Base of the strategies that see losses only: a subclass defines `weigh`, for the tasks of the step."""
+
+    def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
+                present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        here = all_present(losses, present).nonzero().flatten()
+        weights = torch.zeros_like(losses)
+        weights[here] = self.weigh(losses[here], here)
+        return TaskWeights(shared=weights, heads=weights)
+
+    def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        """Weights of the k tasks of this step, whose places among all m are `here`."""
+        raise TypeError(f"{type(self).__name__} must define weigh(losses, here).")
+
+
+def scalars(m: int, value: float) -> nn.ParameterList:
+    """m learned numbers, each a parameter of its own.
+
+    An optimiser passes over a parameter whose `.grad` is None, so what a task that is absent from a step
+    has learned stays as it was; an entry of a vector would go on with its momentum.
+    """
+    return nn.ParameterList(nn.Parameter(torch.tensor(value, dtype=torch.float64)) for _ in range(m))
+
+
+class UncertaintyWeighting(LossStrategy):
+    """Uncertainty weighting (UW): learn the noise level of each task, and weigh by it.
+
+    minimise `sum_t e^(-v_t) L_t / 2 + v_t / 2` over v for regression, `e^(-v_t) L_t + v_t / 2` for
+    classification; v_t = log sigma_t^2 is the logarithm of the task's noise variance, learned with the
+    model. Weights: `e^(-v_t) / 2` and `e^(-v_t)`, on shared parameters and heads.
+
+    kind: "auto" takes each task's own kind; "regression" or "classification" treats all alike.
+    lr: learning rate of v (default: the model's).
+    Scale: as printed; 1 or 1/2 at the start.
+    Source: Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses, 2018, equations
+    7 and 10. Departs from much code, which lets weight decay pull v, and so the variance, towards one: here
+    v has none. A perfect task (L = 0) keeps a finite weight at each step, which grows without bound.
+    """
+
+    def __init__(self, kind: str = "auto", lr: Number | None = None):
+        super().__init__()
+        self.kind_of_all = one_of("kind", kind, ("auto", "regression", "classification"))
+        self.lr = None if lr is None else positive("lr", lr)
+
+    def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
+        super().bind(tasks, generator)
+        self.log_variances = scalars(self.m, 0.0)
+        return self
+
+    def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        kinds = self.kinds if self.kind_of_all == "auto" else [self.kind_of_all] * self.m
+        v = torch.stack([parameter.detach() for parameter in self.log_variances])[here]
+        factor = torch.tensor([0.5 if kinds[t] == "regression" else 1.0 for t in here.tolist()], dtype=torch.float64)
+        weights = factor * torch.exp(-v)
+        write_gradients(self.log_variances, here, 0.5 - weights * losses)
+        return weights
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        return own_group(self.log_variances, self.lr)
+
+
+def write_gradients(parameters: nn.ParameterList, here: Tensor, gradients: Float64[Tensor, "k"]) -> None:
+    """Set `.grad` of the parameters of the tasks `here`, and None for the others."""
+    for parameter in parameters:
+        parameter.grad = None
+    for t, gradient in zip(here.tolist(), gradients, strict=True):
+        parameters[t].grad = gradient.clone()
+
+
+def own_group(parameters: nn.ParameterList, lr: float | None) -> list[dict[str, Any]]:
+    """An optimiser group with its own learning rate, if there is one, and no weight decay."""
+    return [{"params": list(parameters), "weight_decay": 0.0} | ({} if lr is None else {"lr": lr})]
+
+
+class DynamicWeightAverage(LossStrategy):
+    """Dynamic weight average (DWA): more weight for a task whose loss falls more slowly.
+
+    `w_t = m softmax(r_t / T)`, `r_t = L_t(e - 1) / L_t(e - 2)`, the ratio of the task's mean losses over the
+    last two epochs; ones during the first two. The same weights on shared parameters and heads.
+
+    T: temperature, > 0; large T gives equal weights.
+    Scale: weights sum to m.
+    Source: Liu, Johns and Davison, End-to-End Multi-Task Learning with Attention, 2019, equation 7; also A
+    Simple General Approach to Balance Task Difficulty, section 2.2. A task without two means to compare, or
+    whose older mean is zero, counts with the ratio one; an epoch in which it never came changes nothing.
+    """
+
+    def __init__(self, T: Number = 2.0):
+        super().__init__()
+        self.T = positive("T", T)
+
+    def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
+        super().bind(tasks, generator)
+        self.register_buffer("means", torch.full((2, self.m), float("nan"), dtype=torch.float64))  # older, newer
+        return self
+
+    def on_epoch_end(self, mean_losses: Float64[Tensor, "m"]) -> None:
+        came = ~mean_losses.isnan()
+        self.means[0, came], self.means[1, came] = self.means[1, came], mean_losses[came]
+
+    def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        older, newer = self.means[:, here]
+        ratio = torch.where(older > 0, newer / older, 1.0)  # a comparison with NaN is false
+        return len(here) * torch.softmax(ratio / self.T, 0)
+
+
+class GeometricLoss(LossStrategy):
+    """Geometric loss strategy (GLS): minimise the geometric mean of the losses, whatever their units.
+
+    `GLS = exp(mean_t log L_t)`; its gradient is `sum_t GLS / (m L_t) g_t`. Weights: m times that,
+    `GLS / L_t`, on shared parameters and heads.
+
+    Scale: mean direction multiplied by m; weights one for equal losses. Multiplying one task's loss by a
+    constant multiplies all tasks' weighted gradients alike.
+    Source: Chennupati et al., MultiNet++, 2019, equation 3. Departs from code that multiplies the losses
+    and takes the root: the product of small losses underflows. A task whose loss is exactly zero is left
+    out of the mean, with weight zero: its gradient vanishes there, and its logarithm is no number.
+    """
+
+    def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        logs = losses.log()
+        positive_losses = losses > 0
+        if not positive_losses.any():
+            return torch.ones_like(losses)
+        return torch.where(positive_losses, torch.exp(logs[positive_losses].mean() - logs), 0.0)
+
+
+class RandomWeighting(LossStrategy):
+    """Random loss weighting (RLW): new random weights in each step, the baseline of all weighting.
+
+    `w = m softmax(z)`, z_t standard normal, drawn from the strategy's own generator. The same weights on
+    shared parameters and heads.
+
+    Scale: weights sum to m.
+    Source: Lin et al., Reasonable Effectiveness of Random Weighting, 2022, section 3.1.
+    """
+
+    def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        # m draws whatever the step has, so that the stream does not depend on which tasks are there.
+        normal = torch.randn(self.m, generator=self.generator, dtype=torch.float64)
+        return len(here) * torch.softmax(normal[here], 0)
+
+
+class FastAdaptiveWeighting(LossStrategy):
+    """Fast adaptive multi-task optimisation (FAMO): let all losses fall at the same relative speed.
+
+    weights proportional to `w_t / L_t`, `w = softmax(xi)`. After the update the losses on the same batch
+    are computed once more, and xi takes a step of Adam against `J^T (log L_before - log L_after)`, J the
+    Jacobian of the softmax: who fell less than the others gets more. The same weights on shared parameters
+    and heads.
+
+    lr: learning rate of xi.  decay: weight decay on xi, which pulls towards equal weights.
+    Scale: weights sum to m (the source's sum to one).
+    Source: Liu, Feng, Stone and Liu, FAMO, 2023, algorithm 1. Costs one more forward pass a step. Losses
+    below 1e-8 count as 1e-8, so that a perfect task has a finite logarithm.
+    """
+
+    looks_again = True
+    floor = 1e-8
+
+    def __init__(self, lr: Number = 0.025, decay: Number = 1e-3):
+        super().__init__()
+        self.lr, self.decay = positive("lr", lr), float(decay)
+
+    def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
+        super().bind(tasks, generator)
+        for name in ("xi", "first", "second", "steps"):  # the last three: what Adam remembers of each entry
+            self.register_buffer(name, torch.zeros(self.m, dtype=torch.float64))
+        self.register_buffer("before", torch.full((self.m,), float("nan"), dtype=torch.float64))
+        return self
+
+    def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        self.before.fill_(float("nan"))
+        self.before[here] = losses.clamp(min=self.floor)
+        weights = torch.softmax(self.xi[here], 0) / self.before[here]
+        return len(here) * weights / weights.sum()
+
+    def after_step(self, losses_again: Float64[Tensor, "m"]) -> None:
+        both = ~(self.before.isnan() | losses_again.isnan())
+        fall = self.before[both].log() - losses_again[both].clamp(min=self.floor).log()
+        w = torch.softmax(self.xi[both], 0)
+        gradient = w * (fall - w @ fall) + self.decay * self.xi[both]
+        self.steps[both] += 1
+        self.first[both] = 0.9 * self.first[both] + 0.1 * gradient
+        self.second[both] = 0.999 * self.second[both] + 0.001 * gradient.square()
+        first = self.first[both] / (1 - 0.9 ** self.steps[both])
+        second = self.second[both] / (1 - 0.999 ** self.steps[both])
+        self.xi[both] -= self.lr * first / (second.sqrt() + 1e-8)

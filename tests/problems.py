@@ -1,0 +1,47 @@
+"""Small problems for tests: they train in milliseconds."""
+
+import torch
+
+from mtlcourse import data
+from mtlcourse.tasks import Problem, TensorSplit
+from mtlcourse.void import VOID
+
+TASKS = (data.classification("kind", 3), data.regression("size", 2), data.binary("big"))
+ENCODER = {"name": "mlp", "widths": [6, 5]}
+
+
+def targets_of(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the tasks ask about inputs `(samples, 4)`."""
+    return {"kind": x[:, :3].argmax(1), "size": x[:, 1:3] - x[:, :2], "big": (x.sum(1) > 0).long()}
+
+
+def make_void(targets: dict[str, torch.Tensor], share: float, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """The same targets without labels in about this share of the elements, but for the first sample."""
+    hidden = {}
+    for name, target in targets.items():
+        mask = torch.rand(target.shape, generator=generator) < share
+        mask[0] = False
+        hidden[name] = target.masked_fill(mask, float("nan") if target.is_floating_point() else VOID)
+    return hidden
+
+
+def split(samples: int, names: tuple[str, ...] = ("kind", "size"), seed: int = 0, void: float = 0.0,
+          own: bool = False) -> TensorSplit:
+    """With `own`, the first task has inputs of its own and `samples` of them, the others half as many."""
+    generator = torch.Generator().manual_seed(seed)
+    if own:
+        inputs = {name: torch.randn(samples if name == names[0] else samples // 2, 4, generator=generator)
+                  for name in names}
+        targets = {name: targets_of(x)[name] for name, x in inputs.items()}
+    else:
+        inputs = torch.randn(samples, 4, generator=generator)
+        targets = {name: target for name, target in targets_of(inputs).items() if name in names}
+    return TensorSplit(inputs, make_void(targets, void, generator))
+
+
+def small(names: tuple[str, ...] = ("kind", "size"), train: int = 40, void: float = 0.0, own: bool = False,
+          dropout: float = 0.0) -> Problem:
+    """A problem on inputs of four numbers, with any of the tasks `kind`, `size` and `big`."""
+    splits = (split(size, tuple(names), seed, void, own) for seed, size in enumerate((train, 24, 30)))
+    tasks = [task for task in TASKS if task.name in names]
+    return Problem("small", tasks, *splits, (4,), {**ENCODER, "dropout": dropout})

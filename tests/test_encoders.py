@@ -1,0 +1,122 @@
+"""Encoders and decoders: shapes, branch points, and what is said when they do not fit."""
+
+import pytest
+import torch
+from torch import nn
+
+from mtlcourse import data, encoders
+from mtlcourse.encoders import StagedEncoder, build, decoder
+
+SPECS = {
+    "mlp": ({"name": "mlp", "widths": [6, 5, 3]}, (4,)),
+    "mlp on images": ({"name": "mlp", "widths": [6]}, (2, 5, 4)),
+    "mlp with dropout": ({"name": "mlp", "widths": [6, 5], "dropout": 0.5}, (4,)),
+    "conv": ({"name": "conv", "channels": [4, 8], "strides": [1, 2]}, (3, 9, 7)),
+    "conv without norm": ({"name": "conv", "channels": [4], "norm": None, "kernel": 5}, (1, 6, 6)),
+    "conv to features": ({"name": "conv", "channels": [4, 6, 6], "features": 10}, (1, 11, 36)),
+}
+
+
+@pytest.mark.parametrize("spec, input_shape", SPECS.values(), ids=SPECS)
+def test_shapes_are_those_of_the_branch_points(spec, input_shape):
+    encoder = build(spec, input_shape)
+    z = torch.rand(3, *input_shape)
+    assert encoder.points == len(encoder.stages) + 1 == len(encoder.shapes)
+    for stage, shape in zip(encoder.stages, encoder.shapes, strict=False):
+        assert z.shape == (3, *shape)
+        z = stage(z)
+    assert z.shape == (3, *encoder.out_shape)
+
+
+@pytest.mark.parametrize("spec, input_shape", SPECS.values(), ids=SPECS)
+def test_the_first_and_the_other_stages_make_the_whole(spec, input_shape):
+    encoder = build(spec, input_shape).eval()
+    x = torch.rand(3, *input_shape)
+    for p in range(1, encoder.points + 1):  # branch point p lies before stage p
+        z = encoder(x, last=p - 1)
+        assert z.shape == (3, *encoder.shapes[p - 1])
+        assert torch.equal(encoder(z, first=p), encoder(x))
+    assert encoder(x, last=0) is x
+
+
+def test_strides_features_and_widths_are_those_asked_for():
+    encoder = build({"name": "conv", "channels": [4, 8], "strides": [1, 2], "features": 10}, (3, 9, 7))
+    assert encoder.shapes == [(3, 9, 7), (4, 9, 7), (8, 5, 4), (10,)]
+    assert encoders.mlp((4,), [6, 5]).shapes == [(4,), (6,), (5,)]
+
+
+def test_halves_of_a_batch_equal_the_whole():
+    encoder = build({"name": "conv", "channels": [4, 8], "features": 10}, (1, 12, 12))
+    x = torch.rand(6, 1, 12, 12)
+    torch.testing.assert_close(torch.cat([encoder(x[:2]), encoder(x[2:])]), encoder(x))
+
+
+def test_dropout_acts_while_training_only():
+    encoder = encoders.mlp((50,), [50], dropout=0.5)
+    x = torch.rand(4, 50)
+    assert not torch.equal(encoder(x), encoder(x))
+    assert torch.equal(encoder.eval()(x), encoder(x))
+
+
+def test_own_modules_are_measured_and_not_changed():
+    norm = nn.BatchNorm2d(4)
+    stages = [nn.Sequential(nn.Conv2d(3, 4, 3), norm), nn.Sequential(nn.Flatten(), nn.Dropout())]
+    before = torch.get_rng_state()
+    encoder = StagedEncoder(stages, (3, 8, 8))
+    assert torch.equal(before, torch.get_rng_state())
+    assert encoder.shapes == [(3, 8, 8), (4, 6, 6), (144,)]
+    assert norm.num_batches_tracked == 0 and not norm.running_mean.any()
+    assert norm.training and norm.weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize("spec, input_shape, message", [
+    ({"name": "covn"}, (1, 8, 8), "Unknown encoder 'covn'. Known: conv, mlp."),
+    ({}, (4,), "Unknown encoder 'None'"),
+    ({"name": "mlp", "width": [5]}, (4,), "Unknown option of encoder 'mlp' 'width'. Known: widths, dropout."),
+    ({"name": "conv", "input_shape": (1, 2, 3)}, (1, 8, 8), "Unknown option of encoder 'conv' 'input_shape'"),
+    ({"name": "mlp", "widths": []}, (4,), "needs at least one stage"),
+    ({"name": "conv"}, (4,), r"'conv' needs images .* inputs of shape \(4,\). Use .*'mlp'"),
+    ({"name": "conv", "channels": [4, 4], "strides": [2]}, (1, 8, 8), "2 channel counts and 1 strides; give one"),
+    ({"name": "conv", "kernel": 4}, (1, 8, 8), "kernel=4; use an odd size"),
+    ({"name": "conv", "norm": "batch"}, (1, 8, 8), "norm='batch' is not known; 'conv' has 'group' and None"),
+    ({"name": "conv", "channels": [4] * 5}, (1, 8, 9),
+     "too deep for images of 8 x 9 pixels: stage 4 would shrink a map of 1 x 2. Use fewer stages or stride 1"),
+])
+def test_specs_that_cannot_be_are_refused(spec, input_shape, message):
+    with pytest.raises(ValueError, match=message):
+        build(spec, input_shape)
+
+
+def test_a_stage_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"Stage 2 of the encoder cannot take samples of shape \(5,\)"):
+        StagedEncoder([nn.Linear(4, 5), nn.Linear(6, 2)], (4,))
+    with pytest.raises(ValueError, match=r"Stage 1 of the encoder cannot take samples of shape \(3, 2, 2\)"):
+        StagedEncoder([nn.Conv2d(3, 4, 5)], (3, 2, 2))
+
+
+# --- decoders ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("task, shape, expected", [
+    (data.classification("a", 7), (5,), (7,)),
+    (data.classification("a", 7), (5, 3, 4), (7,)),
+    (data.regression("a", 2), (3, 4), (2,)),
+    (data.segmentation("a", 7), (5, 3, 4), (7, 12, 16)),
+    (data.depth("a"), (5, 12, 16), (1, 12, 16)),
+    (data.normals("a"), (5, 6, 8), (3, 12, 16)),
+])
+def test_heads_predict_in_the_shape_of_the_task(task, shape, expected):
+    head = decoder(task, shape, (3, 12, 16))
+    prediction = head(torch.rand(2, *shape))
+    assert prediction.shape == (2, *expected)
+    targets = torch.zeros(2, *expected) if task.kind == "regression" else torch.zeros(2, *expected[1:]).long()
+    assert task.loss(prediction, targets).shape == (2,)
+
+
+def test_the_head_on_a_map_averages_its_pixels():
+    head, z = decoder(data.classification("a", 7), (5, 3, 4), (3, 12, 16)), torch.rand(2, 5, 3, 4)
+    torch.testing.assert_close(head(z), head[-1](z.mean((2, 3))))
+
+
+def test_a_dense_task_needs_a_map():
+    with pytest.raises(ValueError, match=r"'depth' predicts every pixel, but the encoder ends in .* shape \(32,\)"):
+        decoder(data.depth("depth"), (32,), (3, 12, 16))
