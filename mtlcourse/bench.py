@@ -1,0 +1,171 @@
+"""Many runs: every problem x method x seed (x learning rate), here or on a cluster, nothing done twice.
+
+Imports `methods`, `runs`, `tasks`. Runs go through one `concurrent.futures.Executor`: this process,
+spawned processes, or a Dask client's.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import itertools
+import multiprocessing
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import methods, runs
+from .tasks import Problem
+
+ATTEMPTS = 3  # of one run, when the process that held it dies
+_ALONE = threading.Lock()  # seeds are global, so a process with several threads, as a Dask worker's, takes turns
+
+
+@dataclass
+class Sweep:
+    """What a sweep came to: `table` of all finished runs, `failures` as (configuration, reason)."""
+
+    table: pd.DataFrame
+    failures: list[tuple[dict[str, Any], str]]
+
+
+def sweep(problems: Sequence[str], method_names: Sequence[str], seeds: Sequence[int], *, budget: str = "fast",
+          folder: str | Path = "runs", workers: int = 1, learning_rates: Sequence[float] | None = None,
+          scheduler: str | None = None, device: str = "auto", precision: str = "auto", progress: bool = True) -> Sweep:
+    """Run every problem x method x seed x learning rate that is not yet in `folder`, and tabulate all.
+
+    workers: 1 runs in this process, more spawn so many.  scheduler: address of a Dask scheduler, whose
+    workers must see the same `folder`.  learning_rates: a grid; None takes each problem's own.
+    A run that fails does not stop the others. A process that dies (killed, out of memory) is replaced
+    and its run tried again, up to three times. Interrupting keeps what is finished; the same call goes on.
+    Raises ValueError for unknown names and options before anything runs.
+    """
+    from tqdm.auto import tqdm
+
+    for remembered in (runs.settings, _problem):
+        remembered.cache_clear()  # a notebook may have written its problem anew since the last sweep
+    wanted = [runs.configuration(problem, method, seed, budget, lr) for problem, method, lr, seed
+              in itertools.product(problems, method_names, learning_rates or [None], seeds)]
+    configs = list({runs.folder_of(config, folder): config for config in wanted}.values())  # each once
+    for problem, method in {(config["problem"], config["method"]) for config in configs}:
+        methods.count_parameters(method, problem)  # builds the model without data, so that mistakes are told now
+    waiting = [config for config in configs if not runs.exists(config, folder)]
+    work = functools.partial(one_run, folder=str(folder), device=device, precision=precision)
+    executor = functools.partial(_executor, workers, scheduler)
+    window = 2 * workers if scheduler is None else len(configs)  # a cluster knows itself how much it can take
+    with tqdm(total=len(configs), initial=len(configs) - len(waiting), unit="run", disable=not progress) as bar:
+        failures = _work_off(waiting, work, executor, window, bar)
+    failed = [config for config, _ in failures]
+    return Sweep(runs.table(folder, [config for config in configs if config not in failed]), failures)
+
+
+def one_run(config: dict[str, Any], folder: str, device: str = "auto", precision: str = "auto") -> None:
+    """Do and store one run; what a worker process is given. An unfinished one goes on from its checkpoint."""
+    checkpoint = Path(folder) / ".unfinished" / runs.folder_of(config, folder).name / "state"
+    with _ALONE:
+        problem = _problem(config["problem"])
+        result = methods.run(config["method"], problem, seed=config["seed"], budget=config["budget"], lr=config["lr"],
+                             checkpoint=checkpoint, device=device, precision=precision, progress=False)
+    runs.save(result, problem, config, folder)
+    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+
+
+@functools.lru_cache(maxsize=2)
+def _problem(name: str) -> Problem:
+    return methods.load_problem(name)
+
+
+# --- executors ----------------------------------------------------------------------------------------------
+
+class _Here(Executor):
+    """Runs at once, in this process: no start-up, and a debugger works."""
+
+    def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:  # handed on: whoever asks the future for its result gets it
+            future.set_exception(error)
+        return future
+
+
+@contextlib.contextmanager
+def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
+    """Where runs are done; when left by an exception it drops what waits, and ends its processes."""
+    if scheduler is not None:
+        from dask.distributed import Client
+
+        with Client(scheduler) as client:
+            yield client.get_executor(pure=False)  # the same run again is done again
+    elif workers == 1:
+        yield _Here()
+    else:
+        strangers = multiprocessing.active_children()
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread)
+        try:
+            yield pool
+            pool.shutdown()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                if process not in strangers:
+                    process.terminate()
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # small nets are slower on several, and the workers share the cores
+
+
+Queue = list[tuple[dict[str, Any], int]]  # configurations and which attempt it is; the end comes first
+
+
+def _work_off(waiting: list[dict[str, Any]], work: Callable, executor: Callable, window: int,
+              bar: Any) -> list[tuple[dict[str, Any], str]]:
+    """Work off all configurations, with a window of runs in flight; returns the failures."""
+    failures: list[tuple[dict[str, Any], str]] = []
+    queue: Queue = [(config, 1) for config in reversed(waiting)]
+    while queue:
+        with executor() as pool:
+            for config, attempt, error in _in_flight(pool, queue, work, window):
+                if isinstance(error, (BrokenProcessPool, CancelledError)) and attempt < ATTEMPTS:
+                    queue.append((config, attempt + 1))
+                    continue
+                if error is not None:
+                    failures.append((config, f"{type(error).__name__}: {error}"))
+                bar.update()
+                bar.set_postfix_str(f"{config['method']} seed {config['seed']}")
+    return failures
+
+
+def _in_flight(pool: Executor, queue: Queue, work: Callable,
+               window: int) -> Iterator[tuple[dict[str, Any], int, BaseException | None]]:
+    """Submit from `queue` and yield what is done; ends when the queue is empty or the pool is broken.
+
+    A process that dies takes all runs in flight with it. They fly again one by one, so that the guilty one
+    cannot use up the attempts of the others.
+    """
+    flying: dict[Future, tuple[dict[str, Any], int]] = {}
+    broken = False
+    while flying or (queue and not broken):
+        while queue and not broken and len(flying) < (window if queue[-1][1] == 1 else 1):
+            config, attempt = queue.pop()
+            try:
+                flying[pool.submit(work, config)] = (config, attempt)
+            except BrokenProcessPool:
+                queue.append((config, attempt))
+                broken = True
+        done, _ = concurrent.futures.wait(flying, return_when=concurrent.futures.FIRST_COMPLETED)
+        for future in [future for future in flying if future in done]:  # in the order they were submitted
+            config, attempt = flying.pop(future)
+            error = CancelledError() if future.cancelled() else future.exception()
+            broken = broken or isinstance(error, BrokenProcessPool)
+            yield config, attempt, error

@@ -1,0 +1,240 @@
+"""Methods by name: "hps+ew" is an architecture, a strategy, a procedure and the defaults of all three.
+
+Imports `data`, `files`, `models`, `procedures`, `strategies`, `training`. A name is `part ("+" part)*`, a part `id` or
+`id(key=value, ...)`: first an architecture, then at most one loss and one gradient strategy.
+"""
+
+import ast
+import inspect
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import data, models, strategies
+from .files import seed_everything, unknown
+from .procedures import Setting, dsmtl_il, dsmtl_jl, train_once
+from .tasks import Problem
+from .training import Run, train_losses
+
+BATCH_SIZE = 128
+# What a budget means for a problem that does not say it itself (`Problem.training`).
+BUDGETS: dict[str, dict[str, Any]] = {
+    "smoke": {"epochs": 1, "samples": 2 * BATCH_SIZE, "evaluate": 2 * BATCH_SIZE},
+    "fast": {"epochs": 6, "samples": 6_000},
+    "full": {"epochs": 20},
+    "paper": {},
+}
+
+
+# --- names ----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a name: an id and its options. `str(part)` is its canonical spelling.
+
+    >>> str(parse_part("bmtl( T = 5 )"))
+    'bmtl(T=5)'
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in sorted(self.options.items()))
+        return f"{self.name}({options})" if options else self.name
+
+
+def parse_part(text: str) -> Part:
+    """Read `id` or `id(key=value, ...)`; values are Python literals, and bare words are strings.
+
+    Raises ValueError, showing the form, for anything else.
+    """
+    match = re.fullmatch(r"\s*([\w.:\-]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
+    if not match:
+        raise ValueError(f"Cannot read {text!r}. A part is a name, or a name with options such as "
+                         "'dsmtl-jl(gate=sigmoid)'.")
+    name, arguments = match.groups()
+    if not arguments or not arguments.strip():
+        return Part(name)
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        if not isinstance(call, ast.Call):
+            raise ValueError("the parentheses do not match")
+        keys = [keyword.arg for keyword in call.keywords]
+        if call.args or None in keys or len(set(keys)) < len(keys):
+            raise ValueError("each option needs a name, and only one value")
+        return Part(name, {keyword.arg: _literal(keyword.value) for keyword in call.keywords})
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"Cannot read the options of {text!r} ({error}). "
+                         "Write them as 'name(key=value, key=value)'.") from error
+
+
+def _literal(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+
+def parse(name: str) -> list[Part]:
+    """The parts of a method's name, checked: a known architecture, then known strategies of different kinds.
+
+    Raises ValueError for anything else, naming what is known.
+
+    >>> [str(part) for part in parse("hps + ew")]
+    ['hps', 'ew']
+    """
+    first, *others = (parse_part(text) for text in _split(name))
+    if first.name not in _METHODS:
+        raise ValueError(unknown("architecture", first.name, _METHODS))
+    kinds = [strategies.make(other.name, **other.options).kind for other in others]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"{name!r} names {len(others)} strategies; at most one for losses and one for gradients "
+                         "can be combined.")
+    return [first, *others]
+
+
+def _split(name: str) -> list[str]:
+    """`name` cut at each "+" that stands outside parentheses and quotation marks."""
+    depth, ends = 0, [-1]
+    for match in re.finditer(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[()+]""", name):
+        depth += {"(": 1, ")": -1}.get(match.group(), 0)
+        if match.group() == "+" and depth == 0:
+            ends.append(match.start())
+    return [name[end + 1 : following] for end, following in itertools.pairwise([*ends, len(name)])]
+
+
+def canonical(name: str) -> str:
+    """The one spelling of equal names: no spaces around "+", options sorted."""
+    return "+".join(str(part) for part in parse(name))
+
+
+# --- the registry -----------------------------------------------------------------------------------------
+
+@dataclass
+class Method:
+    """An architecture and the procedure that trains it.
+
+    build(problem, **options): the model, untrained; it must not look at the data.
+    procedure(problem, build, strategy, setting, *, ...): trains and returns a `Run`, see `procedures`.
+    strategy: name of the strategy used when the method's name gives none.
+    Options of the method's name go to the procedure if it has a keyword-only argument of that name, and
+    to `build` otherwise.
+    """
+
+    build: Callable[..., nn.Module]
+    procedure: Callable[..., Run]
+    strategy: str = "ew"
+
+    def of_procedure(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Those of `options` that are the procedure's."""
+        parameters = inspect.signature(self.procedure).parameters.values()
+        own = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+        return {key: value for key, value in options.items() if key in own}
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(name: str, build: Callable[..., nn.Module], procedure: Callable[..., Run] = train_once,
+             strategy: str = "ew") -> None:
+    """Make an architecture known as `name`; see `Method`. Raises ValueError if the name is taken or no part name."""
+    if name in _METHODS:
+        raise ValueError(f"A method named {name!r} is there already; choose another name.")
+    if parse_part(name) != Part(name):
+        raise ValueError(f"{name!r} cannot be a method's name; use letters, digits and hyphens.")
+    _METHODS[name] = Method(build, procedure, strategy)
+
+
+def names() -> list[str]:
+    """Names of all architectures; "+" and a strategy may follow each."""
+    return list(_METHODS)
+
+
+register("stl", models.STL)
+register("hps", models.HPS)
+register("hps-wide", models.WideHPS)
+register("dsmtl-il", models.DSMTL, dsmtl_il)
+register("dsmtl-jl", models.DSMTL, dsmtl_jl)
+
+
+# --- running -----------------------------------------------------------------------------------------------
+
+def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast", checkpoint: str | Path | None = None,
+        device: str = "auto", precision: str = "auto", progress: bool = True, lr: float | None = None) -> Run:
+    """Train the method called `name` on `problem` from scratch and return its `Run`.
+
+    problem: a `Problem`, or what `data.load` takes, options in parentheses: "relatedness(variance=1)".
+    budget: "smoke" (two batches), "fast" (seconds), "full" (about ten times that), "paper" (as printed);
+        it sets epochs and the number of samples, never what defines a method.
+    lr: learning rate in place of the problem's.
+    Raises ValueError for unknown names, options and budgets, naming the known ones.
+    """
+    architecture, *others = parse(name)
+    problem = load_problem(problem) if isinstance(problem, str) else problem
+    arguments = budget_arguments(problem, budget)
+    problem = problem.sized(arguments.pop("samples", None), arguments.pop("evaluate", None))
+    if lr is not None:
+        arguments["lr"] = lr
+    arguments |= {"device": device, "precision": precision, "progress": progress}
+    method = _METHODS[architecture.name]
+    seed_everything(seed)
+    strategy = _strategy(others or [Part(method.strategy)])
+    setting = Setting(seed, None if checkpoint is None else Path(checkpoint), arguments)
+    result = method.procedure(problem, lambda p: _build(architecture, p), strategy, setting,
+                              **method.of_procedure(architecture.options))
+    result.train_losses = train_losses(result.model, problem)
+    result.config |= {"method": canonical(name), "budget": budget}
+    return result
+
+
+def _strategy(parts: list[Part]) -> strategies.Strategy:
+    """The strategy of these parts: one, or a loss strategy and a gradient strategy at once."""
+    made = [strategies.make(part.name, **part.options) for part in parts]
+    if len(made) == 1:
+        return made[0]
+    return strategies.Chain(*sorted(made, key=lambda strategy: strategy.kind, reverse=True))
+
+
+def budget_arguments(problem: Problem, budget: str) -> dict[str, Any]:
+    """What `budget` means for `problem`: arguments of `fit`, and `samples` and `evaluate`, its data sizes."""
+    if budget not in BUDGETS:
+        raise ValueError(unknown("budget", budget, BUDGETS))
+    if budget == "paper" and "paper" not in problem.training:
+        raise ValueError(f"No paper prints settings for problem {problem.name!r}; "
+                         "use one of the budgets smoke, fast, full.")
+    return {"batch_size": BATCH_SIZE, **BUDGETS[budget], **problem.training.get(budget, {})}
+
+
+def load_problem(name: str) -> Problem:
+    """Load a problem by name, by "package.module:function", or with options: "rooms(train=400)"."""
+    part = parse_part(name)
+    return data.load(part.name, **part.options)
+
+
+def build(name: str, problem: Problem) -> nn.Module:
+    """The untrained model of the method called `name`."""
+    return _build(parse(name)[0], problem)
+
+
+def _build(part: Part, problem: Problem) -> nn.Module:
+    method = _METHODS[part.name]
+    elsewhere = method.of_procedure(part.options)
+    try:
+        return method.build(problem, **{key: value for key, value in part.options.items() if key not in elsewhere})
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"Method {part.name!r} does not take these options ({part.options}): {error}") from error
+
+
+def count_parameters(name: str, problem_name: str) -> int:
+    """Number of parameters of a method's model on a problem, counted on the meta device without data."""
+    part = parse_part(problem_name)
+    description = data.describe(part.name, **part.options)  # outside: a problem may make its data all the same
+    with torch.device("meta"):
+        model = build(name, description)
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,201 @@
+"""What one run leaves on disk, and tables over many runs.
+
+Imports `data`, `files`, `methods`, `safety`, `tasks`, `training`. One run is one folder, named by the hash
+of its canonical configuration: `run.json`, `history.csv`, `model.safetensors`. A folder is there whole or
+not at all.
+"""
+
+import functools
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from . import __version__, data
+from .files import config_hash, writing
+from .methods import budget_arguments, canonical, parse_part
+from .safety import half_width
+from .tasks import Problem
+from .training import Run, Scores, directions, hash_test_data
+
+MINOR = ".".join(__version__.split(".")[:2])
+COLUMNS = ["problem", "method", "seed", "budget", "lr", "task", "metric", "value", "validation", "higher_is_better",
+           "train_loss", "parameters", "seconds", "test_data", "version", "configuration"]
+
+
+def configuration(problem: str, method: str, seed: int, budget: str = "fast",
+                  lr: float | None = None) -> dict[str, Any]:
+    """The canonical configuration of a run: names spelled the one way, all settings, the package's minor version.
+
+    Settings are what the budget means for the problem, and its encoder: when a default changes, so does the
+    name of the run, and no old result passes for a new one.
+    """
+    part = parse_part(problem)
+    return {"problem": str(part), "method": canonical(method), "seed": seed, "budget": budget, "lr": lr,
+            "settings": json.loads(settings(str(part), budget)), "version": MINOR}
+
+
+@functools.lru_cache
+def settings(problem: str, budget: str) -> str:
+    """What the budget means for the problem, and its encoder and options, as JSON; remembered, for sweeps ask often."""
+    part = parse_part(problem)
+    description = data.describe(part.name, **part.options)
+    return json.dumps({"encoder": description.encoder, "options": description.options,
+                       **budget_arguments(description, budget)})
+
+
+def folder_of(config: dict[str, Any], root: str | Path) -> Path:
+    """Where the run with this configuration lies, or will lie, under `root`."""
+    return Path(root) / config_hash(config)
+
+
+def exists(config: dict[str, Any], root: str | Path) -> bool:
+    """True if the run with this configuration is there, finished."""
+    return (folder_of(config, root) / "run.json").exists()
+
+
+def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -> Path:
+    """Write a finished run under `root` and return its folder; a run that is there already is left alone.
+
+    Raises OSError when the disk refuses; then nothing of the run is left behind and all else untouched.
+    """
+    from safetensors.torch import save_file
+
+    root, target = Path(root), folder_of(config, root)
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in run.model.state_dict().items()}
+    content = {"config": config, "training": run.config, "metrics": run.metrics, "directions": directions(problem),
+               "validation": validation(run), "train_losses": run.train_losses, "learned": run.learned,
+               "cost": run.cost, "stages": run.stages, "test_data": hash_test_data(problem)}
+    with writing(target):
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=root, prefix=".run-"))
+        try:
+            save_file(weights, temporary / "model.safetensors")
+            run.history.to_csv(temporary / "history.csv", index=False)
+            (temporary / "run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner can read
+            if not target.exists():
+                os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def validation(run: Run) -> Scores:
+    """The trained model's scores on the validation split, as the history has them."""
+    rows = run.history[(run.history["split"] == "val") & (run.history["stage"] == run.stages[-1])]
+    rows = rows[rows["epoch"] == run.config.get("selected_epoch", rows["epoch"].max())]
+    return {task: dict(zip(group["name"], group["value"], strict=True)) for task, group in rows.groupby("task")}
+
+
+def load(folder: str | Path, model: nn.Module | None = None) -> Run:
+    """Read the run in `folder`; with a `model` of the right architecture, its weights are loaded into it.
+
+    Raises FileNotFoundError if there is no run, ValueError if another minor version wrote it.
+    """
+    folder = Path(folder)
+    content = _read(folder)
+    if model is not None:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    history = pd.read_csv(folder / "history.csv")
+    return Run(history, content["metrics"], model, {**content["config"], **content["training"]}, content["learned"],
+               content["cost"], content["stages"], content.get("train_losses", {}), content["directions"],
+               content["test_data"])
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"There is no run in {folder}: {path.name} is missing.")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    written = content["config"]["version"]
+    if written != MINOR:
+        raise ValueError(f"The run in {folder} was written by mtlcourse {written}, and this is {MINOR}: results of "
+                         "different versions are not compared. Run it again in a new folder, or install that version.")
+    return content
+
+
+def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> pd.DataFrame:
+    """All runs under `root` (or those of `configs`) as one tidy table, one row a metric.
+
+    value: on the test split.  validation: the same metric on the validation split, NaN for probes.
+    train_loss: the task's mean loss on the whole training split, the same in all rows of the task.
+    parameters, seconds (of training), test_data (hash of the test split), version and configuration (its
+    hash) are the run's, the same in all its rows.
+    """
+    folders = ([folder_of(config, root) for config in configs] if configs is not None
+               else sorted(path.parent for path in Path(root).glob("[!.]*/run.json")))  # ".run-": cut off
+    rows = []
+    for folder in folders:
+        content = _read(folder)
+        config = content["config"]
+        rows += [{**{key: config[key] for key in COLUMNS[:5]}, "task": task, "metric": name, "value": value,
+                  "validation": content.get("validation", {}).get(task, {}).get(name, math.nan),
+                  "higher_is_better": content["directions"].get(task, {}).get(name, False),
+                  "train_loss": content.get("train_losses", {}).get(task, math.nan),
+                  "parameters": content["cost"]["parameters"], "seconds": content["cost"]["seconds"],
+                  "test_data": content["test_data"], "version": config["version"], "configuration": folder.name}
+                 for task, values in content["metrics"].items() for name, value in values.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def selected(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of a grid of learning rates only each method's best one, chosen on validation and never on the test split.
+
+    Score of a learning rate: the mean over tasks of the mean over their metrics of the relative change of
+    the validation value, averaged over seeds, against its mean over the grid. A learning rate with which a seed
+    is missing that others have (the run diverged) cannot win against one without a hole.
+    runs: as `table` gives it; tables without a grid come back as they are.
+    """
+    runs = runs.reset_index(drop=True)
+    lost = []
+    for _, group in runs.groupby(["problem", "budget", "method"], dropna=False):
+        if group["lr"].nunique(dropna=False) > 1:
+            lost += list(group.index[group["lr"].fillna(0.0) != _best_lr(group)])
+    return runs.drop(index=lost)
+
+
+def _best_lr(group: pd.DataFrame) -> float:
+    rows = group[group["metric"] != "loss"].assign(lr=group["lr"].fillna(0.0))  # 0 stands for the problem's own
+    seeds = rows.groupby("lr")["seed"].nunique()
+    means = rows.pivot_table(index="lr", columns=["task", "metric"], values="validation").dropna(axis="columns")
+    sign = rows.groupby(["task", "metric"])["higher_is_better"].first().map({True: 1.0, False: -1.0})
+    average = means.mean()
+    changes = (means - average) / average.abs().where(average != 0) * sign
+    scores = changes.T.groupby(level="task").mean().mean()
+    return scores[seeds == seeds.max()].idxmax()
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds and 95% t-interval of each metric: one row for problem, method, budget, lr, task, metric.
+
+    half_width: the interval is mean +- half_width; NaN with one seed, which decides nothing.
+    """
+    keys = ["problem", "budget", "lr", "method", "task", "metric"]
+    groups = runs.groupby(keys, sort=False, dropna=False)["value"]
+    result = groups.agg(mean="mean", seeds="count").reset_index()
+    result["half_width"] = [half_width(values) for _, values in groups]
+    return result
+
+
+def show(summarised: pd.DataFrame) -> str:
+    """A summary as text: one line a metric, one column a method, "mean +- half width"."""
+    cells = summarised.assign(
+        cell=[f"{mean:.4f}" + ("" if math.isnan(half) else f" +- {half:.4f}")
+              for mean, half in zip(summarised["mean"], summarised["half_width"], strict=True)],
+        column=[method if pd.isna(lr) else f"{method} lr={lr:g}"
+                for method, lr in zip(summarised["method"], summarised["lr"], strict=True)])
+    texts = []
+    for (problem, budget), group in cells.groupby(["problem", "budget"], sort=False):
+        wide = group.pivot_table(index=["task", "metric"], columns="column", values="cell", aggfunc="first", sort=False)
+        texts.append(f"{problem} ({budget})\n{wide.rename_axis(columns=None).to_string()}")
+    return "\n\n".join(texts)

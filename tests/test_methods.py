@@ -1,0 +1,264 @@
+"""Methods by name: the grammar, what budgets set and what they leave, parameters counted without data."""
+
+import dataclasses
+import keyword
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mtlcourse import data, methods, models, strategies, training
+from mtlcourse.files import seed_everything
+from mtlcourse.methods import Part, budget_arguments, canonical, parse, parse_part
+from mtlcourse.tasks import TensorSplit
+from tests.problems import small
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Whatever a test registers is forgotten after it."""
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
+
+
+def weights(module):
+    return {name: tensor.tolist() for name, tensor in module.state_dict().items()}
+
+
+# --- the grammar ---------------------------------------------------------------------------------------
+
+NUMBERS = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.none() | NUMBERS | st.text(max_size=6)
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=2) | st.tuples(inner, inner)
+                      | st.dictionaries(st.text(max_size=2), inner, max_size=2), max_leaves=4)
+KEYS = st.from_regex(r"[a-z][a-z_0-9]{0,5}", fullmatch=True).filter(lambda key: not keyword.iskeyword(key))
+IDS = st.from_regex(r"[a-z][a-z0-9.:-]{0,8}", fullmatch=True)
+PARTS = st.builds(Part, IDS, st.dictionaries(KEYS, VALUES, max_size=3))
+
+
+@given(PARTS)
+def test_a_part_reads_back_as_it_was_written(part):
+    assert parse_part(str(part)) == part
+    assert str(parse_part(str(part))) == str(part)
+
+
+@settings(max_examples=50)
+@given(st.lists(PARTS, min_size=1, max_size=3))
+def test_a_name_is_cut_between_its_parts_only(parts):
+    assert methods._split("+".join(map(str, parts))) == [str(part) for part in parts]
+
+
+@given(st.text(alphabet="hps+ew(T=5,')\" [", max_size=12))
+def test_every_text_is_read_or_refused_in_words(text):
+    try:
+        parts = parse(text)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert "+".join(map(str, parts)) == canonical(text) == canonical(canonical(text))
+
+
+@pytest.mark.parametrize("text, options", [
+    ("m", {}), ("m()", {}), (" m ( ) ", {}), ("m(T=5)", {"T": 5}), ("m( T = -0.5 , on=True)", {"T": -0.5, "on": True}),
+    ("m(gate=sigmoid)", {"gate": "sigmoid"}), ("m(gate='sigmoid')", {"gate": "sigmoid"}), ("m(no=None)", {"no": None}),
+    ("m(tasks=(('sinc', 1.0), ('bent', 2.0)))", {"tasks": (("sinc", 1.0), ("bent", 2.0))}),
+    ("m(text='a+b (c', n=[1])", {"text": "a+b (c", "n": [1]}),
+])
+def test_options_are_literals_and_bare_words(text, options):
+    assert parse_part(text) == Part("m", options)
+
+
+@pytest.mark.parametrize("text", ["", " ", "m(", "m)", "m(T=5", "m(5)", "m(T)", "m(**T)", "m(T=5, T=6)", "m(T=f(1))",
+                                  "m(T=5) n", "m(T=)", "m n", "m(T=1) + g(T=2)", "m(a.b=1)", "m(T=[word])"])
+def test_what_cannot_be_read_is_shown_with_the_form(text):
+    with pytest.raises(ValueError, match="Cannot read .*(Write them as 'name|A part is a name, or)"):
+        parse_part(text)
+
+
+@pytest.mark.parametrize("spelling", ["hps+bmtl(T=5.0)", " hps + bmtl( T = 5.0 ) ", "hps+bmtl(T=5.,)"])
+def test_equal_names_have_one_spelling(spelling):
+    assert canonical(spelling) == "hps+bmtl(T=5.0)"
+
+
+def test_options_are_sorted():
+    assert str(parse_part("conv(b=1, a='x')")) == "conv(a='x', b=1)"
+
+
+@pytest.mark.parametrize("name, message", [
+    ("hsp", "Unknown architecture 'hsp'. Known: hps, "), ("ew+hps", "Unknown architecture 'ew'"),
+    ("hps+pcgard", "Unknown strategy 'pcgard'. Known: pcgrad, "), ("hps+hps", "Unknown strategy 'hps'"),
+    ("hps+ew+uw", "names 2 strategies; at most one for losses and one for gradients"),
+    ("hps+pcgrad+mgda", "names 2 strategies"), ("hps+ew+pcgrad+mgda", "names 3 strategies"),
+    ("hps+ew(T=5)", "'ew'.*'T'"), ("hps+", "Cannot read ''"), ("", "Cannot read ''"),
+])
+def test_names_that_cannot_be_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        parse(name)
+
+
+def test_a_loss_strategy_and_a_gradient_strategy_go_together():
+    problem = small()
+    both = methods.run("hps+dwa+pcgrad", problem, budget="smoke", progress=False)
+    assert both.config["method"] == "hps+dwa+pcgrad"
+    turned = methods.run("hps+pcgrad+dwa", problem, budget="smoke", progress=False)
+    assert weights(turned.model) == weights(both.model)
+
+
+# --- the registry ---------------------------------------------------------------------------------------
+
+def test_the_yardsticks_are_there():
+    assert methods.names()[:2] == ["stl", "hps"]
+    assert isinstance(methods.build("stl", small()), models.STL)
+    assert type(methods.build("hps", small())) is models.HPS
+
+
+def test_an_own_method_can_be_registered(registry):
+    trained = []
+
+    def procedure(problem, build, strategy, setting):
+        trained.append(strategy)
+        first = setting.fit(problem, build(problem), strategy, "first", epochs=1)
+        return setting.fit(problem, first.model, "ew", "second", lr=0.01, seed=5)
+
+    def build(problem, width=3):
+        return models.HPS(problem, {"name": "mlp", "widths": [width]})
+
+    methods.register("mine", build, procedure, "rlw")
+    run = methods.run("mine(width=7)", small(), budget="smoke", progress=False)
+    assert run.model.shared.out_shape == (7,)
+    assert [type(strategy).__name__ for strategy in trained] == ["RandomWeighting"]
+    assert (run.config["lr"], run.config["seed"], run.config["method"]) == (0.01, 5, "mine(width=7)")
+
+
+@pytest.mark.parametrize("name, message", [
+    ("hps", "A method named 'hps' is there already; choose another name"),
+    ("my method", "Cannot read 'my method'"), (" mine", "cannot be a method's name; use letters, digits and hyphens"),
+    ("mine(T=5)", "cannot be a method's name"), ("mine()", "cannot be a method's name"),
+])
+def test_names_that_cannot_be_registered(registry, name, message):
+    with pytest.raises(ValueError, match=message):
+        methods.register(name, models.HPS)
+    assert "mine" not in methods.names()
+
+
+def test_an_option_that_the_method_does_not_have_is_told():
+    with pytest.raises(ValueError, match="Method 'hps' does not take these options .*'width'"):
+        methods.build("hps(width=3)", small())
+
+    def build(problem):
+        raise TypeError("something else")
+
+    with pytest.raises(TypeError, match="something else"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "_METHODS", {"bad": methods.Method(build, methods.train_once)})
+        methods.build("bad", small())
+
+
+# --- budgets ------------------------------------------------------------------------------------------------
+
+def test_smoke_is_two_batches():
+    run = methods.run("hps", small(train=1000), budget="smoke", progress=False)
+    assert run.cost["steps"] == 2 and run.config["batch_size"] == methods.BATCH_SIZE
+
+
+@pytest.mark.parametrize("budget", ["smoke", "fast", "full", "paper"])
+def test_a_problem_may_say_what_a_budget_means(budget):
+    problem = dataclasses.replace(small(), training={budget: {"epochs": 7, "lr": 0.5, "batch_size": 5, "samples": 9}})
+    arguments = budget_arguments(problem, budget)
+    assert {key: arguments[key] for key in ("epochs", "lr", "batch_size", "samples")} == {
+        "epochs": 7, "lr": 0.5, "batch_size": 5, "samples": 9}
+    other = "full" if budget == "fast" else "fast"
+    assert budget_arguments(problem, other) == {"batch_size": methods.BATCH_SIZE, **methods.BUDGETS[other]}
+
+
+@pytest.mark.parametrize("budget, message", [
+    ("fats", "Unknown budget 'fats'. Known: fast, full, paper, smoke"),
+    ("paper", "No paper prints settings for problem 'small'; use one of the budgets smoke, fast, full"),
+])
+def test_budgets_that_are_not_there_are_told(budget, message):
+    with pytest.raises(ValueError, match=message):
+        methods.run("hps", small(), budget=budget)
+
+
+def test_every_offline_problem_has_every_budget_it_needs():
+    for name in ("multidigits", "rooms", "relatedness"):
+        problem = data.describe(name)
+        for budget in ("smoke", "fast", "full"):
+            arguments = budget_arguments(problem, budget)
+            assert set(arguments) <= {"epochs", "batch_size", "lr", "samples", "evaluate", "optimizer", "weight_decay",
+                                      "schedule"}
+
+
+# --- running --------------------------------------------------------------------------------------------------
+
+TRAINING = {"fast": {"epochs": 2, "batch_size": 16, "lr": 0.05, "samples": 30}}
+
+
+def trainable():
+    return dataclasses.replace(small(dropout=0.2), training=TRAINING)
+
+
+@pytest.mark.parametrize("name, model", [("stl", models.STL), ("hps", models.HPS)])
+def test_a_method_is_model_and_fit_with_the_budgets_settings(name, model):
+    run = methods.run(name, trainable(), seed=3, progress=False)
+    seed_everything(3)
+    problem = trainable().sized(30)
+    by_hand = training.fit(problem, model(problem), strategies.make("ew"), epochs=2, batch_size=16, lr=0.05, seed=3,
+                           progress=False)
+    assert weights(run.model) == weights(by_hand.model)
+    assert run.history.equals(by_hand.history) and run.metrics == by_hand.metrics
+    assert run.config == {**by_hand.config, "method": name, "budget": "fast"}
+
+
+def test_a_learning_rate_may_be_given():
+    run = methods.run("hps", trainable(), lr=0.2, progress=False)
+    assert run.config["lr"] == 0.2 and run.config["epochs"] == 2
+
+
+def test_a_method_starts_from_scratch_each_time():
+    first = methods.run("hps", trainable(), progress=False)
+    torch.rand(7)
+    assert weights(methods.run("hps", trainable(), progress=False).model) == weights(first.model)
+
+
+def test_a_checkpoint_is_written_where_asked(tmp_path):
+    methods.run("hps", trainable(), checkpoint=tmp_path / "deep" / "state", progress=False)
+    assert (tmp_path / "deep" / "state.json").exists()
+
+
+def test_a_problem_may_be_named_with_options(tmp_path, monkeypatch):
+    (tmp_path / "own_problem.py").write_text(
+        "from tests.problems import small\ndef make(train=10, void=0.0):\n    return small(train=train, void=void)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    problem = methods.load_problem("own_problem:make(train=12)")
+    assert len(problem.train) == 12 and problem.options == {"train": 12, "void": 0.0}
+    assert methods.run("hps", "own_problem:make(train=12)", budget="smoke", progress=False).cost["steps"] == 1
+
+
+# --- counting -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("problem", ["multidigits(train=9, val=9, test=9)", "relatedness"])
+def test_parameters_are_those_of_the_model(name, problem):
+    model = methods.build(name, methods.load_problem(problem))
+    assert methods.count_parameters(name, problem) == sum(p.numel() for p in model.parameters())
+
+
+def test_counting_takes_no_data_and_no_memory(registry, monkeypatch):
+    devices = set()
+
+    class Watched(models.STL):
+        def __init__(self, problem):
+            assert problem.train is None
+            super().__init__(problem)
+            self.big = nn.Parameter(torch.empty(10**6, 10**6))  # four terabytes
+            devices.update(p.device.type for p in self.parameters())
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("data were made")
+
+    monkeypatch.setattr(TensorSplit, "__init__", refuse)
+    methods.register("watched", Watched)
+    small_one = methods.count_parameters("stl", "multidigits")
+    assert methods.count_parameters("watched", "multidigits") == small_one + 10**12
+    assert devices == {"meta"}
