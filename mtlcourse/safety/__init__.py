@@ -1,0 +1,23 @@
+"""Is multi-task learning (MTL) safe here? Measures, definitions, and the report on your own runs.
+
+"Safe" always means: measured against single-task learning (STL), one model per task.
+
+    safety.report({"hps": runs}, baseline=stl_runs)         # runs as `methods.run` returns them
+    safety.report(runs.table("runs"), baseline="stl")       # or a table of stored ones
+"""
+
+from .measures import (
+    EmpiricalSafety,
+    delta_i,
+    empirically_safe,
+    negative_sharing,
+    relative_change,
+    safeness_coefficient,
+)
+from .paired import half_width
+from .report import SafetyReport, report
+
+__all__ = [
+    "EmpiricalSafety", "SafetyReport", "delta_i", "empirically_safe", "half_width", "negative_sharing",
+    "relative_change", "report", "safeness_coefficient",
+]
