@@ -1,0 +1,36 @@
+"""What the exercises of the notebooks expect; one module a chapter, loaded by `checks.check`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+EXERCISES: dict[str, Callable[[Any], None]] = {}
+
+
+class NotYet(Exception):
+    """The answer is not right yet; the message says what was expected and what came."""
+
+
+def exercise(number: str) -> Callable:
+    """Decorator: the function below judges answers to exercise `number`, raising `NotYet` for a wrong one."""
+    def remember(judge: Callable[[Any], None]) -> Callable[[Any], None]:
+        EXERCISES[number] = judge
+        return judge
+    return remember
+
+
+def expect(expected: Any, got: Any, what: str = "the answer", tolerance: float = 1e-6) -> None:
+    """Raise `NotYet` unless `got` is the number, list or tensor `expected`, within `tolerance`."""
+    wanted = torch.as_tensor(expected, dtype=torch.float64)
+    try:
+        given = torch.as_tensor(got, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise NotYet(f"{what}: expected {_short(wanted)}, got {got!r}") from None
+    if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=tolerance, atol=tolerance):
+        raise NotYet(f"{what}: expected {_short(wanted)}, got {_short(given)}")
+
+
+def _short(tensor: torch.Tensor) -> str:
+    rounded = (tensor * 1e4).round() / 1e4
+    return str(rounded.tolist())
