@@ -1,0 +1,191 @@
+"""The command line: `mtlcourse course | bench | report | doctor`.
+
+The top floor. Every command imports what it needs when it runs, so that `--help` answers at once and
+`doctor` also works where torch does not import.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from . import __version__
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Mistakes in what was typed, and files that are not there, are sentences and not tracebacks."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _split(context: click.Context | None, parameter: click.Parameter | None, text: str) -> list[str]:
+    """Split at commas, but not at those within brackets.
+
+    >>> _split(None, None, "stl, hps+bmtl(T=5, b=(1, 2))")
+    ['stl', 'hps+bmtl(T=5, b=(1, 2))']
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _numbers(kind: type) -> Callable:
+    """The callback that reads a list of numbers such as `0,1,2`."""
+    def read(context: click.Context, parameter: click.Parameter, text: str | None) -> list | None:
+        try:
+            return None if text is None else [kind(part) for part in _split(context, parameter, text)]
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not a list of numbers such as 0,1,2.") from None
+
+    return read
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="mtlcourse")
+def main() -> None:
+    """Multi-task learning that does not hurt: a course and its tools."""
+
+
+@main.command()
+@click.option("--only", callback=_split, default="", metavar="01,13", show_default="all", help="Notebooks to run.")
+@click.option("--parameter", "assignments", multiple=True, metavar="01:seed=3",
+              help="A parameter of one notebook, or without 01: of all that have it. May be given again.")
+@click.option("--jobs", default=2, type=click.IntRange(1), help="Notebooks that run at the same time.")
+@click.option("--fresh", is_flag=True, help="Run also what ran without error before and has not changed since.")
+@click.option("--diff", is_flag=True, help="Compare the outputs with the stored ones and fail if they differ.")
+@click.option("--execution-timeout", default=600, type=click.IntRange(1), metavar="SECONDS",
+              help="Time that one cell may take.")
+@click.option("--notebooks", default="notebooks", type=click.Path(path_type=Path), help="Where the notebooks are.")
+@click.option("--out", default="build/course", type=click.Path(path_type=Path), help="Where the pages go.")
+def course(only, assignments, jobs, fresh, diff, execution_timeout, notebooks, out) -> None:
+    """Run all notebooks headlessly.
+
+    Prints a verdict and a time for each and leaves pages to read.
+
+    What ran without error is kept until the notebook, its parameters or the package change, so an
+    interrupted run goes on where it stopped.
+    """
+    from tqdm import tqdm
+
+    from .course import pages, running
+
+    with _plain_errors():
+        planned = running.plan(notebooks, out, only, assignments)
+    width = max(len(job.name) for job in planned)
+    by_name = {job.name: job for job in planned}
+    outcomes = {}
+    form = "{n_fmt} of {total_fmt} notebooks |{bar}| {elapsed}{postfix}"
+    with tqdm(total=len(planned), bar_format=form, disable=None, leave=False) as bar:
+        events = running.run(planned, at_once=jobs, fresh=fresh, timeout=execution_timeout,
+                             watch=lambda names: bar.set_postfix_str("running " + ", ".join(sorted(names))))
+        try:
+            for outcome in events:
+                job = by_name[outcome.name]
+                with _plain_errors():
+                    outcomes[job.name] = outcome = running.compare(job, outcome) if diff else outcome
+                verdict = f"{outcome.verdict} (kept)" if outcome.kept else outcome.verdict
+                bar.write(f"{outcome.name:{width}}  {verdict:13}  {outcome.seconds:4.0f} s", file=sys.stdout)
+                bar.update()
+                if job.executed.exists() and not outcome.kept:
+                    pages.write_page(job.executed)
+        except KeyboardInterrupt:
+            events.close()
+            click.echo("Interrupted. What had finished is kept: the same command goes on from there.", err=True)
+            sys.exit(130)
+    bad = [outcome for outcome in outcomes.values() if outcome.verdict != "ok"]
+    for outcome in sorted(bad, key=lambda outcome: outcome.name):
+        click.echo(f"\n{outcome.name} {outcome.verdict}:\n{outcome.message}")
+    index = running.write_pages(notebooks, out, outcomes)
+    click.echo(f"\n{len(outcomes) - len(bad)} of {len(outcomes)} notebooks ok. Pages: {index}")
+    sys.exit(1 if bad else 0)
+
+
+@main.command()
+@click.option("--problem", "problems", callback=_split, default="multidigits",
+              help="Problems: names, or package.module:function for your own.")
+@click.option("--methods", callback=_split, default="stl,hps", help="Methods, such as stl,hps,dsmtl-il+pcgrad.")
+@click.option("--seeds", callback=_numbers(int), default="0,1,2", help="Seeds; one run for each.")
+@click.option("--budget", default="fast", type=click.Choice(["smoke", "fast", "full", "paper"]),
+              help="How many epochs and samples.")
+@click.option("--lr", "learning_rates", callback=_numbers(float), help="Learning rates to try, such as 1e-3,3e-3.")
+@click.option("--folder", default="runs", type=click.Path(path_type=Path), help="Where runs are kept.")
+@click.option("--workers", default=1, type=click.IntRange(1), help="Runs at the same time.")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="A Dask scheduler that runs them on other machines.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+def bench(problems, methods, seeds, budget, learning_rates, folder, workers, scheduler, device, progress) -> None:
+    """Compare methods over seeds.
+
+    Prints each metric's mean and 95% interval over seeds; of several learning rates, those of the one that
+    does best on validation. A run that is in the folder already is not run again.
+    """
+    from . import bench as sweeps
+    from . import runs
+
+    with _plain_errors():
+        done = sweeps.sweep(problems, methods, seeds, budget=budget, folder=folder, workers=workers,
+                            learning_rates=learning_rates, scheduler=scheduler, device=device, progress=progress)
+    if len(done.table):
+        click.echo(runs.show(runs.summary(runs.selected(done.table))))
+    for config, reason in done.failures:
+        click.echo(f"\nfailed: {config}\n{reason}", err=True)
+    sys.exit(1 if done.failures else 0)
+
+
+@main.command()
+@click.option("--folder", default="runs", type=click.Path(path_type=Path), help="Where `bench` kept its runs.")
+@click.option("--problem", "problems", callback=_split, default="", show_default="all", help="Problems to report on.")
+@click.option("--methods", callback=_split, default="", show_default="all", help="Methods to compare.")
+@click.option("--seeds", callback=_numbers(int), default="", show_default="all", help="Seeds that count.")
+@click.option("--budget", type=click.Choice(["smoke", "fast", "full", "paper"]), help="Runs of this budget only.")
+@click.option("--baseline", default="stl", help="The method to measure against.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write one page with figures, to send around.")
+@click.option("--csv", type=click.Path(path_type=Path), help="Write all comparisons as a table.")
+@click.option("--paper", is_flag=True, help="Instead: recompute the tables printed in the papers.")
+def report(folder, problems, methods, seeds, budget, baseline, page, csv, paper) -> None:
+    """Say which tasks got better or worse than alone.
+
+    For each problem in the folder: better, worse or undecided for every task and metric, and what to do.
+    """
+    if paper:
+        from . import published
+
+        click.echo(published.report())
+        return
+    import pandas as pd
+
+    from . import report_page
+    from .files import write_text
+
+    with _plain_errors():
+        reports = report_page.from_folder(folder, problems, methods, seeds, budget, baseline)
+        click.echo("\n\n".join(made.to_markdown() for made in reports))
+        if csv:
+            frames = [made.to_frame().assign(problem=made.problem, budget=made.budget) for made in reports]
+            write_text(csv, pd.concat(frames).to_csv(index=False))
+        if page:
+            report_page.write(reports, page)
+            click.echo(f"Page: {page}")
+
+
+@main.command()
+def doctor() -> None:
+    """Say whether this machine is ready."""
+    from . import doctor as examination
+
+    findings = examination.examine()
+    for finding in findings:
+        click.echo(str(finding))
+    missing = sum(finding.level == "missing" for finding in findings)
+    click.echo(f"\n{missing} thing(s) missing." if missing else "\nReady.")
+    sys.exit(1 if missing else 0)

@@ -1,0 +1,140 @@
+"""The command line answers at once, refuses plainly, and `doctor` says what is missing."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from mtlcourse import __version__, cli, doctor
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
+
+
+def test_help_answers_without_torch():
+    code = ("import sys; from mtlcourse import cli; cli.main(['--help'], standalone_mode=False); "
+            "print(sorted({'torch', 'numpy', 'pandas', 'papermill', 'tqdm'} & set(sys.modules)))")
+    done = python("-c", code)
+    assert done.returncode == 0 and done.stdout.endswith("[]\n")
+    assert all(command in done.stdout for command in ("course", "bench", "doctor"))
+
+
+def test_help_answers_at_once():
+    def seconds() -> float:
+        start = time.perf_counter()
+        assert python("-m", "mtlcourse", "--help").returncode == 0
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.4
+
+
+def test_version():
+    assert python("-m", "mtlcourse", "--version").stdout == f"mtlcourse, version {__version__}\n"
+
+
+@pytest.fixture
+def sweep(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """`bench.sweep` replaced by something that notes what it was called with."""
+    from mtlcourse import bench, runs
+
+    seen = SimpleNamespace(failures=[])
+
+    def replacement(*arguments, **options):
+        seen.arguments, seen.options = arguments, options
+        return SimpleNamespace(table=pd.DataFrame({"value": [1.0]}), failures=seen.failures)
+
+    monkeypatch.setattr(bench, "sweep", replacement)
+    monkeypatch.setattr(runs, "selected", lambda table: table)
+    monkeypatch.setattr(runs, "summary", lambda table: table * 2)
+    monkeypatch.setattr(runs, "show", lambda table: f"mean {table['value'][0]}")
+    return seen
+
+
+def test_bench_passes_on_what_was_asked(sweep: SimpleNamespace):
+    asked = ["--problem", "rooms,my.module:problem", "--methods", "stl, hps+bmtl(T=5, b=(1, 2))", "--seeds", "0,4",
+             "--lr", "1e-3,0.01", "--workers", "2", "--budget", "smoke", "--folder", "elsewhere", "--no-progress"]
+    done = CliRunner().invoke(cli.main, ["bench", *asked])
+    assert done.exit_code == 0 and done.output == "mean 2.0\n"
+    assert sweep.arguments == (["rooms", "my.module:problem"], ["stl", "hps+bmtl(T=5, b=(1, 2))"], [0, 4])
+    assert sweep.options == {"budget": "smoke", "folder": Path("elsewhere"), "workers": 2, "scheduler": None,
+                             "learning_rates": [1e-3, 0.01], "device": "auto", "progress": False}
+
+
+def test_bench_has_defaults_and_reports_failed_runs(sweep: SimpleNamespace):
+    sweep.failures.append(({"seed": 1}, "out of memory"))
+    done = CliRunner().invoke(cli.main, ["bench"])
+    assert done.exit_code == 1 and "out of memory" in done.stderr and "mean 2.0" in done.stdout
+    assert sweep.arguments == (["multidigits"], ["stl", "hps"], [0, 1, 2])
+    assert sweep.options["learning_rates"] is None
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["bench", "--seeds", "one"], "'one' is not a list of numbers"),
+    (["bench", "--budget", "huge"], "'huge' is not one of"),
+    (["bench", "--problem", "multidigit"], "Known: multidigits"),
+    (["bench", "--methods", "hsp"], "hps"),
+    (["course", "--jobs", "0"], "0 is not in the range"),
+])
+def test_mistakes_are_answered_in_a_sentence(arguments: list[str], message: str, tmp_path: Path):
+    done = CliRunner().invoke(cli.main, [*arguments, *(["--folder", str(tmp_path)] if "bench" in arguments else [])])
+    assert done.exit_code in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+# --- doctor ----------------------------------------------------------------------------------------
+
+def test_doctor_works_where_torch_does_not_import(tmp_path: Path):
+    (tmp_path / "torch.py").write_text("raise OSError('libtorch.so: cannot open shared object file')\n")
+    done = python("-m", "mtlcourse", "doctor", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 1 and done.stderr == ""
+    assert "missing  torch does not import (libtorch.so: cannot open shared object file): run `make" in done.stdout
+    assert "missing  the offline data do not load" in done.stdout and "2 thing(s) missing" in done.stdout
+    assert f"ok       Python {sys.version.split()[0]}" in done.stdout
+
+
+def test_doctor_is_content_here():
+    levels = {finding.what: finding.level for finding in doctor.examine()}
+    assert "missing" not in levels.values(), levels
+    assert any(what.startswith("offline data: 20000 canvases") for what in levels)
+
+
+def test_doctor_compares_versions_with_the_floors(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "requirements", lambda: {"numpy": "99.1", "no-such-package": "1", "click": "8.1"})
+    first, second = map(str, doctor.packages())
+    assert first.startswith("missing  numpy ") and "older than 99.1: run `make course`" in first
+    assert second.startswith("missing  no-such-package is not installed: run")
+    monkeypatch.setattr(doctor, "requirements", lambda: {"click": "8.1"})
+    assert [str(finding) for finding in doctor.packages()] == ["ok       1 packages, each new enough"]
+
+
+def test_doctor_knows_the_floors():
+    floors = doctor.requirements()
+    assert floors["torch"] == "2.11" and "pytest" not in floors and len(floors) == 20
+
+
+def test_doctor_notices_an_old_python_and_a_full_disk(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 4))
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.10.4")
+    assert str(doctor.python()) == "missing  Python 3.10.4: install Python 3.11 or newer"
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=5e8))
+    assert str(doctor.disk()).startswith("note     0.5 GB free")
+
+
+@pytest.mark.parametrize(("command", "level"), [
+    ("python", "ok"), (sys.executable, "ok"), ("/usr/bin/env", "missing"), ("/nowhere/bin/python", "missing")])
+def test_doctor_asks_which_python_the_kernel_runs(tmp_path, monkeypatch, command: str, level: str):
+    spec = tmp_path / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(f'{{"argv": ["{command}", "-f"], "display_name": "x", "language": "python"}}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert doctor.kernel().level == level

@@ -1,0 +1,122 @@
+"""Imports run downhill, the command line stays light, and no file grows out of hand."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mtlcourse"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Ground first. A file imports only from floors below its own, or from its own folder.
+FLOORS = [
+    {"void"},
+    {"files", "losses", "metrics"},
+    {"tasks"},
+    {"data", "encoders", "strategies", "theory"},
+    {"models", "updates"},
+    {"training"},
+    {"search", "safety", "procedures"},
+    {"methods"},
+    {"runs", "published"},
+    {"bench", "plots", "exercises"},
+    {"widgets", "checks", "results", "safety_plots"},
+    {"course", "doctor", "report_page"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
+BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient"}  # part of what a declared package promises
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "dask": "dask[distributed]",
+                 "distributed": "dask[distributed]"}
+
+
+def part(path: Path) -> str:
+    """The house part that a file of the package belongs to: `models` for `models/hps.py`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(source: str, folder: tuple[str, ...]) -> list[str]:
+    """Full names of all that `source` imports, wherever in the file; `folder` is the package it stands in."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[:len(folder) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names += [f"{module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def climbs(source: str, folder: tuple[str, ...], own: str) -> list[str]:
+    """The imports that run uphill, or sideways into another folder."""
+    found = []
+    for name in imported(source, folder):
+        head, *rest = name.split(".")
+        if head != "mtlcourse" or not rest or rest[0] == "__version__" or rest[0] == own:
+            continue
+        if FLOOR.get(rest[0], 99) >= FLOOR[own]:
+            found.append(name)
+    return found
+
+
+def folder_of(path: Path) -> tuple[str, ...]:
+    return path.parent.relative_to(ROOT).parts
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downhill(path: Path):
+    if part(path) == "__init__":
+        assert imported(path.read_text(), ("mtlcourse",)) == []
+        return
+    assert part(path) in FLOOR, "give it a place in FLOORS"
+    assert climbs(path.read_text(), folder_of(path), part(path)) == []
+
+
+@pytest.mark.parametrize(("source", "own", "uphill"), [
+    ("from .training import fit", "models", ["mtlcourse.training.fit"]),
+    ("def f():\n    from . import bench", "runs", ["mtlcourse.bench"]),
+    ("import mtlcourse.models.hps", "encoders", ["mtlcourse.models.hps"]),
+    ("from mtlcourse.data import load", "strategies", ["mtlcourse.data.load"]),
+    ("from .unheard_of import x", "cli", ["mtlcourse.unheard_of.x"]),
+    ("from .files import unknown\nfrom . import __version__\nimport torch", "tasks", []),
+])
+def test_the_walk_notices_a_climb(source: str, own: str, uphill: list[str]):
+    assert climbs(source, ("mtlcourse",), own) == uphill
+
+
+def test_the_walk_follows_dots():
+    assert climbs("from ..training import fit\nfrom .base import x", ("mtlcourse", "models"), "models") == [
+        "mtlcourse.training.fit"]
+
+
+def declared(*extras: str) -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
+    return {re.split(r"[<>=~!; ]", line)[0] for line in lines}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_package_imports_only_what_it_declares(path: Path):
+    """Optional packages may be imported where they are used, never at the top of a file."""
+    source = path.read_text()
+    heads = {name.split(".")[0] for name in imported(source, folder_of(path))} - {"mtlcourse", *sys.stdlib_module_names}
+    allowed = declared("cluster", "vision")
+    assert {DISTRIBUTIONS.get(name, BEHIND.get(name, name)) for name in heads} <= allowed
+    top = "\n".join(ast.unparse(node) for node in ast.parse(source).body
+                    if isinstance(node, ast.Import | ast.ImportFrom))
+    assert not {"torchvision", "dask", "distributed"} & {name.split(".")[0] for name in imported(top, folder_of(path))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_finished_and_short(path: Path):
+    text = path.read_text()
+    assert not re.search(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", text)
+    assert len(text.splitlines()) < 450
+    assert not re.search(r"^if TYPE_CHECKING", text, re.MULTILINE), "it switches shape checking off silently"
+    assert path.stat().st_size == 0 or ast.get_docstring(ast.parse(text)), "the first lines say what a file is"
