@@ -1,0 +1,27 @@
+"""Refresh the stored sweeps that are stale: what `make results` runs.
+
+Names as arguments refresh just those; `--workers` says how many runs go at once. Runs are kept under
+build/runs, so an interrupted refresh goes on where it stopped.
+"""
+
+from pathlib import Path
+
+import click
+
+from mtlcourse import results
+
+HERE = Path(__file__).parent
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Runs at the same time.")
+def main(names: tuple[str, ...], workers: int) -> None:
+    """Refresh the stored sweeps NAMES, by default those that are stale."""
+    for name in names or [name for name in results.definitions(HERE) if results.stale(name, HERE)]:
+        print(f"{name}.csv")
+        results.refresh(name, HERE, HERE.parents[1] / "build" / "runs", workers)
+
+
+if __name__ == "__main__":  # spawned workers import this file again
+    main()

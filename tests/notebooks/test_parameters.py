@@ -1,0 +1,39 @@
+"""The parameters of the notebooks work: every one is given another value, and something comes of it."""
+
+from pathlib import Path
+
+import pytest
+
+from mtlcourse.course import lessons, parameters, running
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+COURSE = sorted(path for path in FOLDER.glob("*.ipynb") if lessons.NAME.fullmatch(path.name))
+
+# Other values for the parameters that are a notebook's own, by its number: {"01": ["batch_size=64"]}.
+OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["method=DSMTL-IL"]}
+
+
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_other_values_work(path: Path, tmp_path: Path):
+    number = path.name[:2]
+    assignments = ["budget=smoke", "seed=7", *OWN.get(number, [])]
+    (job,) = running.plan(FOLDER, tmp_path, [number], [f"{number}:{assignment}" for assignment in assignments])
+    stored = parameters.defaults(path)
+    unchanged = [name for name in stored if job.values.get(name, stored[name]) == stored[name]]
+    assert not unchanged, f"give these other values in OWN[{number!r}]: {unchanged}"
+
+    (outcome,) = running.run([job])
+    assert outcome.verdict == "ok", outcome.message
+    before, after = lessons.load(path), lessons.load(job.executed)
+    (given,) = [cell for cell in after["cells"] if "injected-parameters" in lessons.tags(cell)]
+    assert all(f"{name} = {value!r}" in given["source"].replace('"', "'") for name, value in job.values.items())
+    assert pictures(after) == pictures(before)
+    assert sum(bool(cell["outputs"]) for cell in lessons.code_cells(after)) > len(lessons.code_cells(after)) / 3
+    assert not [output for cell in lessons.code_cells(after) for output in cell["outputs"]
+                if output.get("name") == "stderr"]
+
+
+def pictures(notebook: dict) -> int:
+    """How many pictures the notebook shows."""
+    return sum("image/png" in output.get("data", {}) for cell in lessons.code_cells(notebook)
+               for output in cell["outputs"])

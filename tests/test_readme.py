@@ -1,0 +1,41 @@
+"""The README's code runs, and its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mtlcourse import methods
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_first_example_runs():
+    scope = {}
+    smaller = {'budget="fast"': 'budget="smoke"', "epochs=6": "epochs=1", "fit(problem": "fit(problem.sized(256, 256)"}
+    code = BLOCKS[0]
+    for full, small in smaller.items():
+        assert full in code
+        code = code.replace(full, small)
+    exec(code, scope)
+    assert set(scope["run"].metrics) == {"left", "right"}
+
+
+def test_own_problem_runs_by_its_path(tmp_path, monkeypatch):
+    own = next(block for block in BLOCKS if "# mine.py" in block)
+    (tmp_path / "mine.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = methods.run("hps", "mine:problem", budget="smoke", progress=False)
+    assert set(run.metrics) == {"sign", "norm"}
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", TEXT))))
+def test_links_lead_somewhere(target):
+    assert target.startswith("https://") or (ROOT / target).exists()
+
+
+def test_every_notebook_is_named():
+    for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        assert f"notebooks/{notebook.name}" in TEXT
