@@ -61,19 +61,23 @@ def learning_curves(histories: Mapping[str, pd.DataFrame | Run], name: str = "lo
 
 
 def differences(table: pd.DataFrame, method: str, baseline: str = "stl") -> Any:
-    """How much better `method` is than `baseline`, seed by seed: one panel a metric, one column of dots a task.
+    """How much better `method` is than `baseline`, seed by seed: one column of dots per task.
 
-    table: as `runs.table` gives it. Differences are paired by seed and signed so that positive is better;
-    the bar is their mean, the whisker its 95% t-interval. Losses are left out.
+    table: as `runs.table` gives it, of one problem. Differences are paired by seed and signed so that
+    positive is better; the bar is their mean, the whisker its 95% t-interval. Losses are left out. There is
+    one panel per metric and budget; budgets of one metric share their scale.
     """
     paired = paired_differences(table, method, baseline)
-    metrics = list(dict.fromkeys(paired["metric"]))
-    columns = min(len(metrics), 5)
-    figure, axes = panels(math.ceil(len(metrics) / columns), columns, COLUMN * (1.0 if columns < 4 else 0.75))
-    for axis in axes.flat[len(metrics):]:
+    groups = list(paired.groupby(["metric", "budget"], sort=False))
+    columns = min(len(groups), 5)
+    figure, axes = panels(math.ceil(len(groups) / columns), columns, COLUMN * (1.0 if columns < 4 else 0.75))
+    for axis in axes.flat[len(groups):]:
         axis.axis("off")
-    for axis, metric in zip(axes.flat, metrics, strict=False):
-        rows = paired[paired["metric"] == metric]
+    first: dict[str, Any] = {}
+    for axis, ((metric, budget), rows) in zip(axes.flat, groups, strict=False):
+        if metric in first:
+            axis.sharey(first[metric])
+        first.setdefault(metric, axis)
         tasks = list(dict.fromkeys(rows["task"]))
         axis.axhline(0.0, color="0.3", linewidth=1)
         for place, task in enumerate(tasks):
@@ -84,21 +88,22 @@ def differences(table: pd.DataFrame, method: str, baseline: str = "stl") -> Any:
             axis.errorbar(place + 0.2, values.mean(), yerr=half_width(values), fmt="_", capsize=3, markersize=12,
                           color=colour)
         axis.set_xticks(range(len(tasks)), tasks)
-        axis.set(title=metric, xlim=(-0.5, len(tasks) - 0.4))
+        axis.set(title=metric if paired["budget"].nunique() == 1 else f"{metric}, {budget} budget",
+                 xlim=(-0.5, len(tasks) - 0.4))
     for row in axes:
-        row[0].set_ylabel(f"{method} better than {baseline} by")
+        row[0].set_ylabel(f"gain of {method} over {baseline}")
     return figure
 
 
 def paired_differences(table: pd.DataFrame, method: str, baseline: str = "stl") -> pd.DataFrame:
     """Differences `method` - `baseline` on the same seed, signed so that positive is better; losses left out.
 
-    Columns problem, task, metric, seed, difference. Raises ValueError when either method has no runs.
+    Columns problem, budget, task, metric, seed, difference. Raises ValueError when either method has no runs.
     """
     for name in (method, baseline):
         if name not in set(table["method"]):
             raise ValueError(f"The table has no runs of {name!r}; it has {', '.join(sorted(set(table['method'])))}.")
-    keys = ["problem", "task", "metric", "seed"]
+    keys = ["problem", "budget", "task", "metric", "seed"]
     scores = table[table["metric"] != "loss"]
     both = scores[scores["method"] == method].merge(scores[scores["method"] == baseline][[*keys, "value"]], on=keys,
                                                     suffixes=("", "_baseline"))

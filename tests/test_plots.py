@@ -40,6 +40,14 @@ def test_figure_of_differences_shows_every_seed_and_the_mean():
     assert axis.containers[0].lines[0].get_ydata()[0] == pytest.approx(0.1)
 
 
+def test_budgets_of_a_metric_stand_side_by_side_on_one_scale():
+    short, long = table([0.4, 0.2]), table([0.01, 0.02]).assign(budget="full")
+    figure = plots.differences(pd.concat([short, long]), "hps")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:2] == ["accuracy, fast budget", "error, fast budget"]
+    assert figure.axes[0].get_ylim() == figure.axes[titles.index("accuracy, full budget")].get_ylim()
+
+
 def test_missing_method_is_named():
     with pytest.raises(ValueError, match="no runs of 'dsmtl'; it has hps, stl"):
         plots.differences(table([0.1]), "dsmtl")
