@@ -108,7 +108,7 @@ def load(folder: str | Path, model: nn.Module | None = None) -> Run:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     history = pd.read_csv(folder / "history.csv")
     return Run(history, content["metrics"], model, {**content["config"], **content["training"]}, content["learned"],
-               content["cost"], content["stages"], content.get("train_losses", {}), content["directions"],
+               content["cost"], content["stages"], content["train_losses"], content["directions"],
                content["test_data"])
 
 
@@ -139,9 +139,9 @@ def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> 
         content = _read(folder)
         config = content["config"]
         rows += [{**{key: config[key] for key in COLUMNS[:5]}, "task": task, "metric": name, "value": value,
-                  "validation": content.get("validation", {}).get(task, {}).get(name, math.nan),
+                  "validation": content["validation"].get(task, {}).get(name, math.nan),
                   "higher_is_better": content["directions"].get(task, {}).get(name, False),
-                  "train_loss": content.get("train_losses", {}).get(task, math.nan),
+                  "train_loss": content["train_losses"].get(task, math.nan),
                   "parameters": content["cost"]["parameters"], "seconds": content["cost"]["seconds"],
                   "test_data": content["test_data"], "version": config["version"], "configuration": folder.name}
                  for task, values in content["metrics"].items() for name, value in values.items()]

@@ -6,7 +6,7 @@ Imports `training`. What cannot be compared honestly is refused here, with the r
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ NEEDED = ["seed", "task", "metric", "value", "higher_is_better"]
 KNOWN = {"train_loss": math.nan, "parameters": math.nan, "seconds": math.nan, "test_data": None, "problem": None,
          "budget": None, "lr": math.nan, "version": None}
 
-Runs = Run | Sequence[Run] | pd.DataFrame
+Runs: TypeAlias = Run | Sequence[Run] | pd.DataFrame
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """DSMTL: its two ends are STL and HPS to the bit, its stages change what they should and nothing else."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from tests.problems import small
 SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10}}
 
 
+@functools.cache
 def offline(name: str) -> Problem:
     return data.load(name, **SIZES.get(name, {}))
 
