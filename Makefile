@@ -47,7 +47,7 @@ results: $(READY)
 	@$(RUN) notebooks/results/refresh.py $(ARGS)
 
 bench: $(READY)
-	@$(RUN) -m pytest --quiet --capture=no tests/benchmarks/bench_*.py $(ARGS)
+	@for script in tests/benchmarks/*.py; do echo; echo "$$script"; $(RUN) $$script || exit 1; done
 
 lint: $(READY)
 	@$(RUN) -m ruff check --quiet .
