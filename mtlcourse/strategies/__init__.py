@@ -61,4 +61,5 @@ __all__ = ["Aligned", "BalancedWeighting", "Chain", "ConflictAverse", "Curriculu
            "GradientClipping", "GradientSignDropout", "GradientVaccine", "GramStrategy", "Maximum",
            "MultipleGradientDescent", "NashBargaining", "NonFinite", "NonFiniteGradient", "NonFiniteLoss",
            "ProjectConflicting", "RandomWeighting", "SmoothTchebycheff", "SoftMaximum", "Strategy", "TaskWeights",
-           "UncertaintyWeighting", "UnconflictingProjection", "average", "backward", "combine", "make", "names", "register"]
+           "UncertaintyWeighting", "UnconflictingProjection", "average", "backward",
+           "combine", "make", "names", "register"]

@@ -7,7 +7,6 @@ over n_t. A solver that does not converge raises.
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.optimize import nnls
 
 from .gram import RESOLUTION
 
@@ -36,6 +35,8 @@ def root(C: Matrix) -> Matrix:
 
 def least_squares(A: Float64[np.ndarray, "rows k"], b: Float64[np.ndarray, "rows"]) -> Vector:
     """`argmin |A x - b|` over x >= 0, by active sets (`scipy.optimize.nnls`). Raises `NotConverged`."""
+    from scipy.optimize import nnls  # here, for it takes longer to import than the rest of this package
+
     try:
         return nnls(A, b, maxiter=50 * A.shape[1])[0]
     except RuntimeError as error:
@@ -58,7 +59,7 @@ def shortest_of(V: Float64[np.ndarray, "d k"]) -> Vector:
     x /= b @ x
     image = L @ x
     if (L.T @ image - (image @ image) * b).min() < -1e-8:
-        raise NotConverged("The shortest combination of gradients was not found: the optimality conditions do not hold.")
+        raise NotConverged("The shortest combination of gradients was not found: it is not optimal.")
     w = x / n
     return w / w.sum()
 

@@ -107,7 +107,8 @@ class Strategy(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} must define weights(losses, gram, present).")
 
-    def direction(self, gradients: Float[Tensor, "m n"], losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
+    def direction(self, gradients: Float[Tensor, "m n"],
+                  losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
         """The update direction itself; only for strategies that no set of weights describes.
 
         Called after `weights`, which then says how the heads are weighted. Absent tasks have zero rows.
@@ -160,7 +161,7 @@ class GramStrategy(Strategy):
 
 
 def check_finite(gram: Float64[Tensor, "*modules m m"] | None, tasks: Sequence[str]) -> None:
-    """Raise `NonFiniteGradient`, naming the first task with a NaN or infinite entry in `gram`; TypeError without one."""
+    """Raise `NonFiniteGradient`, naming the first task with a NaN or infinite entry, and TypeError without a matrix."""
     if gram is None:
         raise TypeError("This strategy needs the Gram matrix of the task gradients; call weights(losses, gram).")
     if not torch.isfinite(gram).all():

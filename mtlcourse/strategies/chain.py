@@ -27,8 +27,8 @@ class Chain(Strategy):
             raise ValueError(f"A chain is one loss strategy and one gradient strategy, in this order; given were "
                              f"{type(loss).__name__} ({loss.kind}) and {type(gradient).__name__} ({gradient.kind}).")
         if loss.needs != "losses" and gradient.needs == "gradients":
-            raise ValueError(f"{type(loss).__name__} needs {loss.needs!r} and cannot go with {type(gradient).__name__}, "
-                             "which needs 'gradients'.")
+            raise ValueError(f"{type(loss).__name__} needs {loss.needs!r} and cannot go with "
+                             f"{type(gradient).__name__}, which needs 'gradients'.")
         self.loss, self.gradient = loss, gradient
         self.needs = gradient.needs if loss.needs == "losses" else loss.needs
         self.looks_again = loss.looks_again or gradient.looks_again
@@ -51,7 +51,8 @@ class Chain(Strategy):
         second = self.gradient.weights(self.v * losses, gram, present)
         return TaskWeights(shared=second.shared * first.shared, heads=second.heads * first.heads)
 
-    def direction(self, gradients: Float[Tensor, "m n"], losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
+    def direction(self, gradients: Float[Tensor, "m n"],
+                  losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
         weighted = None if losses is None else self.v * losses
         return self.gradient.direction(self.v.to(gradients)[:, None] * gradients, weighted)
 

@@ -114,8 +114,9 @@ class BalancedWeighting(LossStrategy):
         beyond = ~(weights <= torch.finfo(torch.float32).max)
         if beyond.any():
             t = int(beyond.nonzero()[0])
-            raise OverflowError(f"BMTL's weight h'(L) of task {self.tasks[here[t]]!r} is {weights[t].item():.3g} at loss "
-                                f"{losses[t].item():.6g}, more than float32 holds. Use a larger T (it is {self.T:g}).")
+            raise OverflowError(f"BMTL's weight h'(L) of task {self.tasks[here[t]]!r} is {weights[t].item():.3g} at "
+                                f"loss {losses[t].item():.6g}, more than float32 holds. Use a larger T (it is "
+                                f"{self.T:g}).")
         return weights
 
 
@@ -137,7 +138,7 @@ def check_transform(h: Callable[[Tensor], Tensor]) -> None:
     grid = torch.linspace(0, 100, 401, dtype=torch.float64)
     for name, values in (("h", h(grid).detach()), ("h'", derivative(h, grid))):
         if not torch.isfinite(values).all():
-            raise ValueError(f"{name} is not finite on all of [0, 100]; BMTL needs a transform that does not overflow there.")
+            raise ValueError(f"{name} is not finite on all of [0, 100]; BMTL needs a transform that does not overflow.")
         if (values < 0).any():
             raise ValueError(f"{name} is negative somewhere on [0, 100]; BMTL needs h and h' non-negative.")
         if not (values.diff() > 0).all():
@@ -159,7 +160,8 @@ class SmoothTchebycheff(LossStrategy):
     Source: Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, 2024, equation 7.
     """
 
-    def __init__(self, mu: Number = 1.0, preferences: Sequence[Number] | None = None, ideal: Sequence[Number] | None = None):
+    def __init__(self, mu: Number = 1.0, preferences: Sequence[Number] | None = None,
+                 ideal: Sequence[Number] | None = None):
         super().__init__()
         self.mu = positive("mu", mu)
         self.preferences = None if preferences is None else [positive("A preference", value) for value in preferences]

@@ -69,12 +69,12 @@ class Engine:
             raise ValueError(f"{type(model).__name__} has no heads, so there is no task to learn.")
         self._measures = strategy.needs != "losses" or diagnostics
         if at == "features" and strategy.needs == "module_grams":
-            raise ValueError(f"{type(strategy).__name__} looks at the gradients of single modules, which a representation "
-                             "does not have; use at='parameters'.")
+            raise ValueError(f"{type(strategy).__name__} looks at the gradients of single modules, which a "
+                             "representation does not have; use at='parameters'.")
         if strategy.tasks != self.tasks:
             known = list(getattr(model, "tasks", []))  # tasks tell their kind, names do not
             strategy.bind(known if [getattr(task, "name", None) for task in known] == self.tasks else self.tasks)
-        self.losses: Float64[Tensor, m] | None = None
+        self.losses: Tensor | None = None
         self._grams: Float64[Tensor, "modules m m"] | None = None
 
     @property
@@ -133,8 +133,8 @@ class Engine:
         for name in self.tasks:
             if name in losses:
                 if losses[name].dim() > 1:
-                    raise ValueError(f"The loss of task {name!r} has shape {tuple(losses[name].shape)}; give one number, "
-                                     "or one a sample.")
+                    raise ValueError(f"The loss of task {name!r} has shape {tuple(losses[name].shape)}; give one "
+                                     "number, or one a sample.")
                 scalars[name] = losses[name] if losses[name].dim() == 0 else losses[name].mean()
         if not scalars:
             raise ValueError(f"No losses in this step; the model's tasks are {self.tasks}.")
@@ -161,7 +161,8 @@ class Engine:
         self._grams = None
         weights = self.strategy.weights(self.losses, None, present)
         if weights.shared.dim() != 1:
-            raise ValueError(f"{type(self.strategy).__name__} gives weights by module; it must say needs='module_grams'.")
+            raise ValueError(f"{type(self.strategy).__name__} gives weights by module; it must say "
+                             "needs='module_grams'.")
         rows = [self.tasks.index(name) for name in scalars]
         on_heads, on_shared = ((stacked * w[rows].to(stacked)).sum() for w in (weights.heads, weights.shared))
         equal = torch.equal(weights.shared, weights.heads)
@@ -211,7 +212,8 @@ class Engine:
     def _direction(self, rows: Rows, here: Tensor) -> Tensor:
         gradients = rows.matrix()
         if len(here) < len(self.tasks):
-            gradients = gradients.new_zeros(len(self.tasks), gradients.shape[1]).index_copy(0, here.to(gradients.device), gradients)
+            everyone = gradients.new_zeros(len(self.tasks), gradients.shape[1])
+            gradients = everyone.index_copy(0, here.to(gradients.device), gradients)
         return self.strategy.direction(gradients, self.losses)
 
     def _laid_out(self, grams: Tensor, here: Tensor) -> Float64[Tensor, "modules m m"]:

@@ -28,8 +28,9 @@ class GradientSignDropout(Strategy):
         heads = all_present(losses, present).double()
         return TaskWeights(shared=torch.full_like(heads, float("nan")), heads=heads)
 
-    def direction(self, gradients: Float[Tensor, "m n"], losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
-        total, size = gradients.sum(0), gradients.abs().sum(0)
-        share = (1 + total / size.masked_fill(size == 0, 1.0)) / 2
-        chance = torch.rand(len(share), generator=self.generator).to(gradients)
-        return torch.where(chance < share, gradients.clamp(min=0).sum(0), gradients.clamp(max=0).sum(0))
+    def direction(self, gradients: Float[Tensor, "m n"],
+                  losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
+        total, size = gradients.sum(0), torch.linalg.vector_norm(gradients, 1, dim=0)
+        positive, negative = (size + total) / 2, (total - size) / 2  # the sums over entries of one sign
+        chance = torch.rand(len(total), generator=self.generator).to(gradients)
+        return torch.where(chance * size < positive, positive, negative)

@@ -71,7 +71,8 @@ class GradNorm(Strategy):
         w[self.moved] = w[self.moved].clamp(min=0)
         total = w[self.moved].sum()
         if not total > 0:
-            raise ArithmeticError(f"GradNorm's step has left no positive weight; use a learning rate below {self.lr:g}.")
+            raise ArithmeticError("GradNorm's step has left no positive weight; use a learning rate below "
+                                  f"{self.lr:g}.")
         w[self.moved] *= (self.m - w[~self.moved].sum()) / total
         for parameter, value in zip(self.w, w, strict=True):
             parameter.data.copy_(value)

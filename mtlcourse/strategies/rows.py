@@ -155,7 +155,9 @@ class Rows:
 
 
 def at_parameters(cut: Cut, modules: Sequence[Parameters], keep_graph: bool = False) -> Rows:
-    """Send each task's error signal through the trunk: its gradient on every shared parameter, zero where it does not reach.
+    """Send each task's error signal through the trunk: rows of gradients of every shared parameter.
+
+    A parameter that a task does not reach has zeros in that task's row.
 
     Rows go straight into their blocks, so that at no time more than m + 1 gradients are there.
     """
@@ -166,7 +168,8 @@ def at_parameters(cut: Cut, modules: Sequence[Parameters], keep_graph: bool = Fa
         inputs = [*parameters, *cut.own[t]] if whole else parameters
         _row(t, cut, inputs, blocks, keep_graph or t < m - 1)
     grouped = iter(blocks)
-    return Rows(m, cut.device, [[next(grouped) for _ in group] for group in modules], [list(group) for group in modules])
+    return Rows(m, cut.device, [[next(grouped) for _ in group] for group in modules],
+                [list(group) for group in modules])
 
 
 def _row(t: int, cut: Cut, inputs: Sequence[Tensor], blocks: list[Tensor], keep_graph: bool) -> None:
@@ -193,8 +196,9 @@ def at_features(cut: Cut, modules: Sequence[Parameters]) -> Rows:
     """
     for name, gradients in zip(cut.names, cut.gradients, strict=True):
         if gradients is None:
-            raise ValueError(f"Task {name!r} reaches shared parameters past the model's `exits` (or the compiled forward "
-                             "pass hides them), so there is no representation to measure at; use at='parameters'.")
+            raise ValueError(f"Task {name!r} reaches shared parameters past the model's `exits` (or the compiled "
+                             "forward pass hides them), so there is no representation to measure at; use "
+                             "at='parameters'.")
     blocks: dict[tuple, Tensor] = {}
     places: dict[tuple, Tensor] = {}
     for t, (outputs, signals) in enumerate(zip(cut.outputs, cut.signals, strict=True)):

@@ -5,7 +5,6 @@ closest to another, a small quadratic problem that non-negative least squares so
 """
 
 import numpy as np
-from scipy.optimize import brentq
 
 from .algebra import Matrix, NotConverged, Vector, least_squares, minimum_norm, root, shortest_of, units
 from .base import GramStrategy, Number, one_of
@@ -39,7 +38,8 @@ class MultipleGradientDescent(GramStrategy):
         self.steps = steps
 
     def solve(self, K: Matrix, losses: Vector, here: np.ndarray) -> Vector:
-        length = {"none": np.ones_like(losses), "l2": units(K)[1], "loss": losses, "loss+": losses * units(K)[1]}[self.normalise]
+        n = units(K)[1]
+        length = {"none": np.ones_like(n), "l2": n, "loss": losses, "loss+": losses * n}[self.normalise]
         divided = np.where(length > 0, length, 1.0)
         K = K / divided[:, None] / divided
         return len(K) * (minimum_norm(K) if self.solver == "exact" else frank_wolfe(K, self.steps))
@@ -96,6 +96,8 @@ class ConflictAverse(GramStrategy):
 
 def conflict_averse(K: Matrix, c: float) -> Vector:
     """The weights of CAGrad's d; see `ConflictAverse`."""
+    from scipy.optimize import brentq
+
     C, n = units(K)
     n = n / n.max()
     G = root(C) * n  # vectors with the Gram matrix K, but for a common factor

@@ -82,9 +82,9 @@ class ProjectConflicting(Surgery):
 class GradientClipping(Surgery):
     """MAMG: where two gradients conflict, clip one along their difference.
 
-    If `g_i . g_j < 0`: `P = g_i - g_j`, `cos phi_i = g_i . P / (|g_i| |P|)`, the same for j, `Delta = |g_i cos phi_i - g_j
-    cos phi_j|`, and `g_i' = g_i - Delta P / |P|`. Direction: the mean of all g_i'. Heads keep their own unweighted
-    gradients.
+    If `g_i . g_j < 0`: `P = g_i - g_j`, `cos phi_i = g_i . P / (|g_i| |P|)`, the same for j, `Delta = |g_i cos phi_i -
+    g_j cos phi_j|`, and `g_i' = g_i - Delta P / |P|`. Direction: the mean of all g_i'. Heads keep their own
+    unweighted gradients.
 
     reading: algorithm 1 leaves open what happens with several conflicts.
         "running": each clip starts from the g_i' so far, against the original g_j, in random order (what the prose

@@ -27,9 +27,11 @@ def test_unknown_names_and_options_show_the_known_ones():
     ("cagrad", {"c": -0.1}, "c is -0.1"), ("cagrad", {"rescale": "c"}, "1/\\(1\\+c\\)"),
     ("bmtl", {"T": 0}, "T is 0"), ("bmtl", {"T": float("nan")}, "T is nan"), ("bmtl", {"h": "log"}, "Known: exp, poly"),
     ("dwa", {"T": -2}, "T is -2"), ("cl", {"T": 0}, "T is 0"), ("stch", {"mu": 0}, "mu is 0"),
-    ("mgda", {"normalise": "l1"}, "Known: l2"), ("mgda", {"solver": "qp"}, "frank-wolfe"), ("mgda", {"steps": 0}, "steps is 0"),
-    ("mamg", {"reading": "all"}, "running"), ("mamg", {"delta": "norm"}, "vector"), ("gradvac", {"beta": 0}, "beta is 0"),
-    ("fairgrad", {"alpha": 0}, "alpha is 0"), ("gradnorm", {"alpha": -1}, "alpha is -1"), ("gradnorm", {"lr": 0}, "lr is 0"),
+    ("mgda", {"normalise": "l1"}, "Known: l2"), ("mgda", {"solver": "qp"}, "frank-wolfe"),
+    ("mgda", {"steps": 0}, "steps is 0"), ("mamg", {"reading": "all"}, "running"),
+    ("mamg", {"delta": "norm"}, "vector"), ("gradvac", {"beta": 0}, "beta is 0"),
+    ("fairgrad", {"alpha": 0}, "alpha is 0"),
+    ("gradnorm", {"alpha": -1}, "alpha is -1"), ("gradnorm", {"lr": 0}, "lr is 0"),
     ("uw", {"kind": "count"}, "regression"), ("famo", {"lr": -1}, "lr is -1"),
 ])
 def test_options_that_make_no_sense_are_refused(name, options, words):

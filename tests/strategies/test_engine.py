@@ -120,9 +120,8 @@ def test_at_features_measures_at_the_exits_and_uses_the_same_weights(build):
     scalars = losses()
     signals = []
     for name, loss in scalars.items():
-        everywhere = [z for zs in model.exits.values() for z in zs]
-        signals.append(torch.autograd.grad(loss, everywhere if build is Talking else model.exits[name], retain_graph=True,
-                                           materialize_grads=True))
+        exits = [z for zs in model.exits.values() for z in zs] if build is Talking else model.exits[name]
+        signals.append(torch.autograd.grad(loss, exits, retain_graph=True, materialize_grads=True))
     engine.backward(scalars)
     check(model, losses(), W, HEADS)
     if build not in (Branched, Interleaved):  # all tasks leave at one place
@@ -163,7 +162,8 @@ def test_an_auxiliary_loss_is_added_as_it_is(needs, at, heads):
     model.extra = nn.Parameter(torch.ones(3))  # what only the auxiliary loss reaches learns too
 
     def auxiliary(scalars):
-        return 0.1 * sum(p.square().sum() for p in model.shared_parameters()) + 0.5 * scalars["kind"] * model.extra.sum()
+        decay = sum(p.square().sum() for p in model.shared_parameters())
+        return 0.1 * decay + 0.5 * scalars["kind"] * model.extra.sum()
 
     scalars = losses()
     Engine(model, Fixed(W, heads, needs), at).backward(scalars, auxiliary(scalars))
@@ -238,8 +238,8 @@ def test_bfloat16_autocast(build, at):
     torch.testing.assert_close(used.shared, check_weights.shared, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("build", [models.HPS, Normed, Branched])
-@pytest.mark.parametrize("name", ["ew", "mgda", "gradnorm", "graddrop"])
+@pytest.mark.parametrize("build, name", [(models.HPS, "ew"), (models.HPS, "mgda"), (models.HPS, "graddrop"),
+                                         (Normed, "mgda"), (Branched, "gradnorm")])
 def test_compiled_forward_gives_the_same_gradients(build, name):
     torch._dynamo.reset()
     model, losses = model_and_batch(build)

@@ -77,7 +77,8 @@ def clip(g, g_j, delta):
 
 
 @few
-@given(random_gradients(uneven=1), st.sampled_from(["running", "last", "sum", "one"]), st.sampled_from(["vector", "scalar"]))
+@given(random_gradients(uneven=1), st.sampled_from(["running", "last", "sum", "one"]),
+       st.sampled_from(["vector", "scalar"]))
 def test_mamg_equals_clipping_of_vectors_in_all_readings(rows, reading, delta):
     clips = [torch.zeros_like(rows[0]) for _ in rows]
 
@@ -135,6 +136,14 @@ def test_gradvac_equals_turning_of_vectors_over_several_steps(rows):
     torch.testing.assert_close(strategy.targets, targets, rtol=1e-4, atol=1e-5)
 
 
+def test_gradvac_learns_nothing_from_a_gradient_without_angle():
+    strategy, rows = bound("gradvac", 2), gradients(2, seed=1)
+    combine(strategy, rows)
+    before = strategy.targets.clone()
+    combine(strategy, rows * torch.tensor([[1.0], [0.0]], dtype=torch.float64))
+    assert before.any() and torch.equal(strategy.targets, before)
+
+
 @pytest.mark.parametrize("name", SURGERY)
 def test_orders_are_random_fair_and_a_strategys_own(name):
     strategy = bound(name, 3)
@@ -151,15 +160,14 @@ def test_orders_are_random_fair_and_a_strategys_own(name):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name, other", [
-    ("imtl-g", aggregation.IMTLG), ("aligned", aggregation.AlignedMTL), ("fairgrad", lambda: aggregation.FairGrad(alpha=2.0)),
+    ("imtl-g", aggregation.IMTLG), ("aligned", aggregation.AlignedMTL),
+    ("fairgrad", lambda: aggregation.FairGrad(alpha=2.0)),
     ("cagrad", lambda: aggregation.CAGrad(c=0.4, norm_eps=1e-12)),
-    ("mgda", lambda: aggregation.MGDA(epsilon=1e-12, max_iters=3_000)),
 ])
 def test_directions_equal_those_of_another_library(name, other, seed):
     rows = gradients(5, n=12, seed=seed, uneven=0.5)
     found, expected = combine(name, rows), other()(rows)
-    # There MGDA is Frank-Wolfe, which is far from its end after many steps.
-    close(found / found.norm(), expected / expected.norm(), 1.0, rtol=0.02 if name == "mgda" else 1e-4)
+    close(found / found.norm(), expected / expected.norm(), 1.0, rtol=1e-4)
 
 
 def upgrad_by_a_general_solver(rows):
@@ -177,6 +185,16 @@ def test_directions_equal_those_of_a_general_solver(seed):
     rows = gradients(5, n=12, seed=seed, uneven=0.5)
     close(combine("upgrad", rows), upgrad_by_a_general_solver(rows), longest(rows), rtol=1e-5)
     close(combine("nash", rows), nash_by_a_general_solver(rows), 5**0.5, rtol=1e-4)
+    close(combine("mgda", rows), mgda_by_a_general_solver(rows), longest(rows), rtol=1e-5)
+    # There MGDA is Frank-Wolfe, which is still on its way after so many steps.
+    assert combine("mgda", rows).norm() / 5 <= aggregation.MGDA(epsilon=1e-12, max_iters=300)(rows).norm()
+
+
+def mgda_by_a_general_solver(rows):
+    w = cvxpy.Variable(len(rows), nonneg=True)
+    problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(rows.T.numpy() @ w)), [cvxpy.sum(w) == 1])
+    problem.solve(cvxpy.CLARABEL, tol_gap_abs=1e-13, tol_gap_rel=1e-13, tol_feas=1e-13)
+    return len(rows) * torch.from_numpy(w.value) @ rows
 
 
 def nash_by_a_general_solver(rows):
@@ -187,7 +205,8 @@ def nash_by_a_general_solver(rows):
     return torch.from_numpy(a.value) @ rows
 
 
-@pytest.mark.parametrize("name, other", [("pcgrad", aggregation.PCGrad), ("gradvac", lambda: aggregation.GradVac(beta=0.01, eps=0))])
+@pytest.mark.parametrize("name, other", [("pcgrad", aggregation.PCGrad),
+                                         ("gradvac", lambda: aggregation.GradVac(beta=0.01, eps=0))])
 def test_random_orders_do_not_matter_for_two_tasks(name, other):
     rows = torch.tensor([[1.0, 0.0, 0.2], [-2.0, 1.0, 0.0]], dtype=torch.float64)
     strategy, other = bound(name, 2), other()
@@ -228,7 +247,8 @@ def test_frank_wolfe_is_exact_for_two_tasks_and_an_option():
 
 
 def test_mgda_finds_weights_for_normalised_gradients_and_applies_them_to_raw_ones():
-    rows, losses = torch.diag(torch.tensor([1.0, 2.0], dtype=torch.float64)), torch.tensor([4.0, 1.0], dtype=torch.float64)
+    rows = torch.diag(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    losses = torch.tensor([4.0, 1.0], dtype=torch.float64)
     inverse_square = {"none": (1, 1 / 4), "l2": (1, 1), "loss": (16, 1 / 4), "loss+": (16, 1)}
     for normalise, (a, b) in inverse_square.items():  # orthogonal: weights go with one over the squared length
         found = weights(bound("mgda", 2, normalise=normalise), rows, losses)
@@ -248,7 +268,8 @@ def test_cagrad_leaves_the_worst_off_task_no_better_direction(rows, c):
     L = (rows / longest(rows)).numpy()
     w = cvxpy.Variable(len(rows), nonneg=True)
     g = g0.numpy() / longest(rows)
-    problem = cvxpy.Problem(cvxpy.Minimize((L @ g) @ w + c * np.linalg.norm(g) * cvxpy.norm(L.T @ w)), [cvxpy.sum(w) == 1])
+    objective = (L @ g) @ w + c * np.linalg.norm(g) * cvxpy.norm(L.T @ w)
+    problem = cvxpy.Problem(cvxpy.Minimize(objective), [cvxpy.sum(w) == 1])
     problem.solve(cvxpy.CLARABEL)
     assert worst.item() / longest(rows) ** 2 >= problem.value - 1e-6
 
@@ -328,7 +349,7 @@ def test_a_stationary_point_gives_zero(m, scale):
         assert combine(make(name, **options), opposite).norm() <= 1e-6 * longest(rows), name
 
 
-# --- what holds for all --------------------------------------------------------------------------------------------------
+# --- what holds for all ---------------------------------------------------------------------------------------
 
 @few
 @given(random_gradients(uneven=1), st.randoms(use_true_random=False))
@@ -471,14 +492,14 @@ def test_solutions_do_not_depend_on_absolute_tolerances(scale):
         assert found.std() > 1e-3
 
 
-# --- GradDrop ------------------------------------------------------------------------------------------------------------
+# --- GradDrop --------------------------------------------------------------------------------------------------
 
 def test_graddrop_keeps_one_sign_at_each_coordinate():
     rows = gradients(3, n=400, seed=1)
     d = combine("graddrop", rows)
     positive, negative = rows.clamp(min=0).sum(0), rows.clamp(max=0).sum(0)
-    assert ((d == positive) | (d == negative)).all()
-    assert (d == positive).any() and (d == negative).any()
+    ups, downs = torch.isclose(d, positive, rtol=1e-12), torch.isclose(d, negative, rtol=1e-12)
+    assert (ups | downs).all() and ups.any() and downs.any()
 
 
 def test_graddrop_decides_with_the_probability_of_the_sign():

@@ -203,7 +203,8 @@ def test_cl_uses_the_losses_of_the_step_before():
 
 @pytest.mark.parametrize("options, h", [
     ({}, lambda z: torch.exp(z / 50)), ({"T": 2}, lambda z: torch.exp(z / 2)),
-    ({"h": "poly"}, lambda z: z + z**2 / 2), ({"h": "poly", "coefficients": (1, 0, 2, 3)}, lambda z: 1 + 2 * z**2 + 3 * z**3),
+    ({"h": "poly"}, lambda z: z + z**2 / 2),
+    ({"h": "poly", "coefficients": (1, 0, 2, 3)}, lambda z: 1 + 2 * z**2 + 3 * z**3),
     ({"h": lambda z: z**4 + z**2}, lambda z: z**4 + z**2),
 ])
 @pytest.mark.parametrize("normalise", [False, True])
@@ -220,9 +221,11 @@ def test_bmtl_weighs_by_the_slope_of_h(options, h, normalise):
 
 
 @pytest.mark.parametrize("h, words", [
-    (lambda z: z, "h is linear, which is equal weighting: use strategy 'ew'"), (lambda z: 3 * z + 1, "use strategy 'ew'"),
+    (lambda z: z, "h is linear, which is equal weighting: use strategy 'ew'"),
+    (lambda z: 3 * z + 1, "use strategy 'ew'"),
     (lambda z: torch.sqrt(z + 1), "h' is not strictly increasing"), (lambda z: z**2 - 5, "h is negative"),
-    (lambda z: (z - 3) ** 2, "h is not strictly increasing|h' is negative"), (lambda z: torch.exp(20 * z), "not finite"),
+    (lambda z: (z - 3) ** 2, "h is not strictly increasing|h' is negative"),
+    (lambda z: torch.exp(20 * z), "not finite"),
     (lambda z: torch.ones_like(z), "h is not strictly increasing"),
 ])
 def test_bmtl_checks_the_conditions_on_h(h, words):
