@@ -10,6 +10,7 @@ import functools
 import itertools
 import multiprocessing
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from . import methods, runs
 from .tasks import Problem
@@ -42,6 +44,7 @@ def sweep(problems: Sequence[str], method_names: Sequence[str], seeds: Sequence[
 
     workers: 1 runs in this process, more spawn so many.  scheduler: address of a Dask scheduler, whose
     workers must see the same `folder`.  learning_rates: a grid; None takes each problem's own.
+    On a CPU each run takes one thread, so that its result is the same with any number of workers.
     A run that fails does not stop the others. A process that dies (killed, out of memory) is replaced
     and its run tried again, up to three times. Interrupting keeps what is finished; the same call goes on.
     Raises ValueError for unknown names and options before anything runs.
@@ -68,12 +71,22 @@ def sweep(problems: Sequence[str], method_names: Sequence[str], seeds: Sequence[
 def one_run(config: dict[str, Any], folder: str, device: str = "auto", precision: str = "auto") -> None:
     """Do and store one run; what a worker process is given. An unfinished one goes on from its checkpoint."""
     checkpoint = Path(folder) / ".unfinished" / runs.folder_of(config, folder).name / "state"
-    with _ALONE:
+    with _ALONE, _one_thread():
         problem = _problem(config["problem"])
         result = methods.run(config["method"], problem, seed=config["seed"], budget=config["budget"], lr=config["lr"],
                              checkpoint=checkpoint, device=device, precision=precision, progress=False)
     runs.save(result, problem, config, folder)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small nets are slower on several, and the last digits depend on how many there are
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=2)
@@ -107,22 +120,23 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
         yield _Here()
     else:
         strangers = multiprocessing.active_children()
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread)
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
         try:
             yield pool
             pool.shutdown()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 if process not in strangers:
                     process.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
-def _one_thread() -> None:
-    import torch
+def _start_worker() -> None:
+    from tqdm import tqdm
 
-    torch.set_num_threads(1)  # small nets are slower on several, and the workers share the cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the process that started them, which ends them
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which would be left behind then
 
 
 Queue = list[tuple[dict[str, Any], int]]  # configurations and which attempt it is; the end comes first

@@ -76,7 +76,12 @@ def parse_part(text: str) -> Part:
 
 
 def _literal(node: ast.expr) -> Any:
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    if isinstance(node, ast.Name):
+        return node.id
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)} is no number, text, list or the like") from None
 
 
 def parse(name: str) -> list[Part]:
@@ -167,7 +172,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
         device: str = "auto", precision: str = "auto", progress: bool = True, lr: float | None = None) -> Run:
     """Train the method called `name` on `problem` from scratch and return its `Run`.
 
-    problem: a `Problem`, or what `data.load` takes, options in parentheses: "relatedness(variance=1)".
+    problem: a `Problem`, or what `data.load` takes, options in parentheses: "rooms(train=400)".
     budget: "smoke" (two batches), "fast" (seconds), "full" (about ten times that), "paper" (as printed);
         it sets epochs and the number of samples, never what defines a method.
     lr: learning rate in place of the problem's.

@@ -4,6 +4,7 @@ Imports `plots`, `safety`, `training`. Every function returns a matplotlib `Figu
 to the caller.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .plots import COLUMN, panels
-from .safety import SafetyReport, half_width
+from .safety import SafetyReport
 from .training import Run
 
 SIGNS = {"better": "better", "worse": "worse", "undecided": "?"}
@@ -85,10 +86,10 @@ def size_and_improvement(report: SafetyReport) -> Any:
 
 
 def gates(histories: Mapping[str, pd.DataFrame | Run | Sequence[Run]]) -> Any:
-    """What the gates learned: alpha over epochs, one panel a method, one line a task.
+    """What the gates learned: alpha over epochs, one panel a method, one colour a task.
 
-    histories: `{method: run}`, several runs (the line is their mean, the band its 95% t-interval), or a
-    history. Raises ValueError when a history has no gates.
+    histories: `{method: run}`, several runs (thin lines, and their mean), or a history. Raises ValueError
+    when a history has no gates.
     """
     figure, axes = panels(1, len(histories))
     for axis, (method, given) in zip(axes[0], histories.items(), strict=True):
@@ -97,15 +98,23 @@ def gates(histories: Mapping[str, pd.DataFrame | Run | Sequence[Run]]) -> Any:
         alphas = table[(table["name"] == "alpha") & (table["stage"] != "guard")]
         if alphas.empty:
             raise ValueError(f"The history of {method!r} has no gates; it has {', '.join(table['name'].unique())}.")
-        for task, rows in alphas.groupby("task", sort=False):
+        ends = {}
+        for number, (task, rows) in enumerate(alphas.groupby("task", sort=False)):
             wide = rows.pivot(index="epoch", columns="run", values="value")
-            mean = wide.mean(axis=1)
-            line, = axis.plot(mean.index, mean, marker="o", markersize=3)
             if len(runs) > 1:
-                width = half_width(wide.to_numpy(), 1)
-                axis.fill_between(mean.index, mean - width, mean + width, color=line.get_color(), alpha=0.2)
-            axis.annotate(task, (mean.index[-1], mean.iloc[-1]), xytext=(4, 0), textcoords="offset points", va="center",
-                          color=line.get_color(), annotation_clip=False)
+                axis.plot(wide.index, wide, linewidth=0.8, alpha=0.4, color=f"C{number}")
+            axis.plot(wide.index, wide.mean(axis=1), marker="o", markersize=3, color=f"C{number}")
+            ends[task] = wide.mean(axis=1).iloc[-1], f"C{number}"
+        _label_ends(axis, float(alphas["epoch"].max()), ends)
         axis.axhline(0.5, color="0.7", linewidth=1, linestyle=":")
         axis.set(title=method, xlabel="epoch", ylabel="gate alpha (1: public)", ylim=(-0.02, 1.02))
     return figure
+
+
+def _label_ends(axis: Any, x: float, ends: Mapping[str, tuple[float, str]], apart: float = 0.08) -> None:
+    """Write each line's name behind its end, the names at least so far apart."""
+    lowest = -math.inf
+    for task, (y, colour) in sorted(ends.items(), key=lambda item: item[1][0]):
+        lowest = max(y, lowest + apart)
+        axis.annotate(task, (x, lowest), xytext=(6, 0), textcoords="offset points", va="center", color=colour,
+                      annotation_clip=False)

@@ -1,6 +1,5 @@
 """Sweeps: nothing twice, nothing lost, and no run that takes others with it."""
 
-import json
 import multiprocessing
 import sys
 import threading
@@ -10,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pandas as pd
 import pytest
+import torch
 from tqdm import tqdm
 
 from mtlcourse import bench, methods, runs
@@ -33,6 +33,9 @@ def broken(with_data=True):
 
 def diverging(with_data=True):
     return replace(plain(), training={"smoke": {"epochs": 3, "lr": 1e30, "optimizer": "sgd", "batch_size": 4}})
+
+def EVIL():
+    pass
 
 def once(name):
     """True the first time."""
@@ -118,6 +121,18 @@ def test_what_is_there_is_not_run_again(own, monkeypatch):
 def test_equal_runs_are_one_run(own):
     done = sweep(own, ("own_sweep:plain", " own_sweep:plain() "), ("hps", " hps "), (0, 0))
     assert len(done.table) == 5
+
+
+def test_each_run_takes_one_thread_and_leaves_the_others_as_they_were(own, monkeypatch):
+    seen, run = [], methods.run
+    monkeypatch.setattr(methods, "run", lambda *args, **rest: seen.append(torch.get_num_threads()) or run(*args, **rest))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        sweep(own, chosen=("hps",), seeds=(0,))
+        assert seen == [1] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_grid_of_learning_rates(own):
@@ -245,19 +260,18 @@ def test_leaving_a_pool_by_an_exception_ends_its_processes():
         time.sleep(0.02)
 
 
-def test_a_full_disk_fails_the_run_and_not_the_sweep(own, monkeypatch):
-    def refuse(run, problem, config, root):
-        raise OSError(28, "could not write the run")
+def test_a_full_disk_fails_the_run_and_loses_no_training(own):
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "save", refuse)
-    done = sweep(own, chosen=("hps",), seeds=(0,))
-    assert "could not write the run" in done.failures[0][1] and done.table.empty
-    monkeypatch.undo()
-    sys.path.insert(0, str(own))
-    started = json.loads(next((own / "runs" / ".unfinished").glob("*/state.json")).read_text())
-    assert started  # the training itself is not lost
-    assert sweep(own, chosen=("hps",), seeds=(0,)).failures == []
-    sys.path.remove(str(own))
+    problem = "own_sweep:watched"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", refuse)
+        done = sweep(own, (problem,), ("hps",), (0,))
+    assert "could not write" in done.failures[0][1] and done.table.empty
+    done = sweep(own, (problem,), ("hps",), (0,))
+    assert done.failures == [] and len(done.table) == 5
+    assert (own / "epochs").read_text() == "xxx"  # nothing was trained a second time
 
 
 # --- on a cluster ------------------------------------------------------------------------------------------------

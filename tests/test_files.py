@@ -1,8 +1,6 @@
 """Files appear whole or not at all; states come back as they were; parts start the same everywhere."""
 
-import contextlib
 import hashlib
-import resource
 import tempfile
 from pathlib import Path
 
@@ -13,22 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlcourse import files
-
-
-@contextlib.contextmanager
-def full_disk(size=2000):
-    """Inside, this process can write no file beyond `size` bytes, as if the disk had no more room."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def names_in(folder):
-    return sorted(path.name for path in folder.iterdir())
-
+from tests.folders import full_disk, names_in
 
 # --- files -----------------------------------------------------------------------------------------
 
@@ -39,6 +22,14 @@ def test_a_file_is_written_and_replaced(tmp_path):
     assert path.read_text(encoding="utf-8") == "zweite Fassung, länger"
     assert names_in(path.parent) == ["note.txt"]
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_whoever_reads_the_former_file_goes_on_reading_it(tmp_path):
+    path = tmp_path / "note.txt"
+    files.write_text(path, "the former content")
+    with open(path) as reader:
+        files.write_text(path, "new")
+        assert reader.read() == "the former content"  # it was replaced, not written over
 
 
 def test_json_keeps_its_order_and_its_numbers(tmp_path):
@@ -131,6 +122,12 @@ def test_a_state_comes_back_as_it_was(state):
     with tempfile.TemporaryDirectory() as folder:
         files.save_state(Path(folder) / "state", state)
         assert same(state, files.load_state(Path(folder) / "state"))
+
+
+def test_keys_that_look_alike_are_kept_apart(tmp_path):
+    state = {"a/b": torch.tensor(1), "a": {"b": torch.tensor(2)}, 0: torch.tensor(3), "0": torch.tensor(4)}
+    files.save_state(tmp_path / "s", state)
+    assert same(state, files.load_state(tmp_path / "s"))
 
 
 def test_tensors_that_share_memory_come_back(tmp_path):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from mtlcourse import data, methods, models, runs
 from mtlcourse.files import config_hash, seed_everything
 from mtlcourse.training import Run, fit
+from tests.folders import full_disk, names_in
 from tests.problems import small
-from tests.test_files import full_disk, names_in
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ from mtlcourse.strategies import NonFiniteLoss
 from mtlcourse.tasks import Problem, Task, TensorSplit
 from mtlcourse.training import TrainingDiverged, evaluate, fit, mean_relative_change, pick_device
 from mtlcourse.void import has_target, valid_mask
+from tests.folders import full_disk
 from tests.problems import small
-from tests.test_files import full_disk
 
 NAMES = ("kind", "size")
 QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.05, "progress": False}

@@ -7,6 +7,7 @@ written down twice.
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -100,6 +101,9 @@ class MTLModel(nn.Module):
         else:
             representations = self.represent(inputs, tasks)
         return {name: self.heads[name](representations[name]) for name in tasks}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "exits": None}  # they belong to a graph, which a copy of the model does not have
 
     # --- who uses what ---
 

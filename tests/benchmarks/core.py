@@ -4,25 +4,21 @@ Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/core.py [batching fit st
 in turns, so that a busy machine slows all of it alike, and medians are printed.
 """
 
-import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
-import statistics  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Iterable  # noqa: E402
-from dataclasses import replace  # noqa: E402
-
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
-
-from mtlcourse import data, models  # noqa: E402
-from mtlcourse.files import seed_everything  # noqa: E402
-from mtlcourse.tasks import Problem, TensorSplit  # noqa: E402
-from mtlcourse.training import fit  # noqa: E402
+from mtlcourse import data, models
+from mtlcourse.files import seed_everything
+from mtlcourse.tasks import Problem, TensorSplit
+from mtlcourse.training import fit
 
 SAMPLES, EPOCHS, BATCH = 6_000, 1, 128  # short turns, so that all meet the same moments of a busy machine
 
@@ -97,7 +93,7 @@ def bare_loop(problem: Problem, fused: bool) -> float:
 def training(problem: Problem, model: type) -> float:
     """The seconds that `fit` spends on steps, without validation."""
     seed_everything(0)
-    run = fit(problem, model(problem), epochs=EPOCHS, batch_size=BATCH, device="cpu", precision="float32", progress=False)
+    run = fit(problem, model(problem), epochs=EPOCHS, batch_size=BATCH, device="cpu", progress=False)
     return run.cost["seconds"]
 
 
@@ -109,7 +105,8 @@ def digits() -> Problem:
 def fitting() -> None:
     """`fit` against a loop by hand, with the optimiser that `fit` uses and with the one most people write."""
     problem = digits()
-    taken = interleaved(15, fit=lambda: training(problem, models.HPS), by_hand_fused_adam=lambda: bare_loop(problem, True),
+    taken = interleaved(15, fit=lambda: training(problem, models.HPS),
+                        by_hand_fused_adam=lambda: bare_loop(problem, True),
                         by_hand_adam=lambda: bare_loop(problem, False))
     verdict("fit over a bare loop with plain Adam", taken["fit"] / taken["by_hand_adam"], 1.1)
     verdict("fit over a bare loop with fused Adam", taken["fit"] / taken["by_hand_fused_adam"], 1.1)

@@ -1,5 +1,7 @@
 """Sharing architectures: what they share, that equal parts start equal, where sharing ends."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -173,6 +175,13 @@ def test_exits_of_hard_sharing_hold_each_tasks_own_gradient():
         alone = z.clone().requires_grad_()
         net.heads[name](alone).square().sum().backward()
         torch.testing.assert_close(gradient, alone.grad)
+
+
+def test_a_model_in_the_middle_of_a_step_can_be_copied():
+    net = built(models.HPS, small())
+    sum(prediction.sum() for prediction in net(torch.rand(3, 4)).values()).backward()
+    twin = copy.deepcopy(net)
+    assert weights(twin) == weights(net) and twin.exits is None and net.exits is not None
 
 
 def test_single_task_nets_have_no_exits():
