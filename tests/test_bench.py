@@ -125,7 +125,12 @@ def test_equal_runs_are_one_run(own):
 
 def test_each_run_takes_one_thread_and_leaves_the_others_as_they_were(own, monkeypatch):
     seen, run = [], methods.run
-    monkeypatch.setattr(methods, "run", lambda *args, **rest: seen.append(torch.get_num_threads()) or run(*args, **rest))
+
+    def watched(*args, **options):
+        seen.append(torch.get_num_threads())
+        return run(*args, **options)
+
+    monkeypatch.setattr(methods, "run", watched)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

@@ -164,7 +164,7 @@ class Engine:
             raise ValueError(f"{type(self.strategy).__name__} gives weights by module; it must say "
                              "needs='module_grams'.")
         rows = [self.tasks.index(name) for name in scalars]
-        on_heads, on_shared = ((stacked * w[rows].to(stacked)).sum() for w in (weights.heads, weights.shared))
+        on_heads = (stacked * weights.heads[rows].to(stacked)).sum()
         equal = torch.equal(weights.shared, weights.heads)
         shared = [] if equal else [parameter for group in self._parameters[0] for parameter in group]
         if not shared:
@@ -172,6 +172,7 @@ class Engine:
             return weights
         # The first call stops at the heads: only the tasks' own parameters are asked for.
         on_heads.backward(inputs=[p for name in scalars for p in self._parameters[1][name]], retain_graph=True)
+        on_shared = (stacked * weights.shared[rows].to(stacked)).sum()
         on_shared.backward(inputs=shared, retain_graph=auxiliary is not None)
         if auxiliary is not None:
             auxiliary.backward()
