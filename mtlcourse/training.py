@@ -358,7 +358,14 @@ def _device_of(model: nn.Module) -> torch.device:
 
 
 def _name(choice: Any) -> str | None:
-    return choice if choice is None or isinstance(choice, str) else getattr(choice, "__name__", type(choice).__name__)
+    """How a choice is written down: a strategy with its options, so that a checkpoint tells T=5 from T=50."""
+    if choice is None or isinstance(choice, str):
+        return choice
+    if isinstance(choice, Strategy):
+        options = {key: value for key, value in vars(choice).items()
+                   if isinstance(value, (bool, int, float, str)) and not key.startswith("_") and key != "training"}
+        return f"{type(choice).__name__}({', '.join(f'{key}={options[key]!r}' for key in sorted(options))})"
+    return getattr(choice, "__name__", type(choice).__name__)
 
 
 def _plain(value: Any) -> Any:

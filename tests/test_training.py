@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcourse import data, models
+from mtlcourse import data, models, strategies
 from mtlcourse.files import derived_seed, seed_everything
 from mtlcourse.strategies import NonFiniteLoss
 from mtlcourse.tasks import Problem, Task, TensorSplit
@@ -529,3 +529,15 @@ def test_a_compiled_model_learns_the_same(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_checkpoint_tells_the_options_of_a_strategy(tmp_path):
+    def go(strategy):
+        seed_everything(0)
+        problem = small()
+        return fit(problem, models.HPS(problem), strategy, epochs=1, checkpoint=tmp_path / "state", progress=False)
+
+    go(strategies.make("bmtl", T=5.0))
+    go(strategies.make("bmtl", T=5.0))
+    with pytest.raises(ValueError, match="another training"):
+        go(strategies.make("bmtl", T=50.0))

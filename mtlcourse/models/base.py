@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..encoders import StagedEncoder, build, decoder
@@ -77,6 +78,7 @@ class MTLModel(nn.Module):
     def represent(self, x: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
         raise TypeError(f"{type(self).__name__} must define represent(x, tasks).")
 
+    @torch.compiler.disable  # a compiled forward pass would hide the exits from the engine
     def leave(self, task: str, z: Tensor) -> Tensor:
         """Note that shared representation `z` ends here for `task`; returns what the task goes on with."""
         z = z.view_as(z)  # an alias of its own: each task's gradient at its exit can be told apart
