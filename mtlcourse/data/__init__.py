@@ -1,11 +1,13 @@
 """Problems: one file per family; every function returns a `Problem`.
 
 Imports `tasks`, `losses` and `metrics`. Offline and always there: `multidigits`, `rooms`, `relatedness`.
+`landscapes` gives losses of two numbers, to walk on; they are no problems.
 """
 
 from . import multidigits, relatedness, rooms
 from .kinds import binary, classification, depth, normals, regression, segmentation
+from .landscapes import Landscape, landscapes
 from .registry import describe, load, names, register
 
-__all__ = ["binary", "classification", "depth", "describe", "load", "multidigits", "names", "normals", "register",
-           "regression", "relatedness", "rooms", "segmentation"]
+__all__ = ["Landscape", "binary", "classification", "depth", "describe", "landscapes", "load", "multidigits", "names",
+           "normals", "register", "regression", "relatedness", "rooms", "segmentation"]

@@ -1,0 +1,52 @@
+"""Checks of notebook 11, gradient combination. Imports `exercises`."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from . import exercise, expect
+
+# Gram matrices of two gradients in conflict: equal weighting harms a task behind the first and the second.
+PAIRS = (np.array([[4.0, -2.0], [-2.0, 1.5]]), np.array([[1.0, -1.5], [-1.5, 9.0]]),
+         np.array([[2.0, -1.0], [-1.0, 2.0]]))
+TRIPLE = np.array([[2.0, -1.0, -0.5], [-1.0, 3.0, -1.0], [-0.5, -1.0, 1.0]])
+
+
+@exercise("11.1")
+def worst_cosine(answer: Callable) -> None:
+    """min_t (K w)_t / (|g_t| |d|), |d|^2 = w^T K w."""
+    cases = [(PAIRS[0], [1.0, 1.0]), (PAIRS[1], [2.0, 0.5]), (TRIPLE, [1.0, 2.0, 3.0])]
+    for K, w in ((K, np.array(w)) for K, w in cases):
+        cosines = K @ w / np.sqrt(np.diag(K) * (w @ K @ w))
+        expect(cosines.min(), answer(K, w), f"for K={K.tolist()} and w={w.tolist()}")
+
+
+@exercise("11.2")
+def equal_projections(answer: Callable) -> None:
+    """K w proportional to the lengths, sum of w one."""
+    for K in (*PAIRS[:2], TRIPLE):
+        w = np.linalg.solve(K, np.sqrt(np.diag(K)))
+        expect(w / w.sum(), answer(K), f"for K={K.tolist()}")
+
+
+@exercise("11.3")
+def smallest_c(answer: Callable) -> None:
+    """Distance from the mean gradient to the plane g_t . d = 0 of the task it harms, over its length."""
+    for K in PAIRS:
+        gains = K.mean(1)
+        t = gains.argmin()
+        distance = max(-gains[t], 0.0) / math.sqrt(K[t, t])
+        expect(distance / math.sqrt(K.mean()), answer(K), f"for K={K.tolist()}")
+
+
+@exercise("11.4")
+def pcgrad_in_order(answer: Callable) -> None:
+    """Running rows of coefficients against the original gradients, then the sum of the rows."""
+    cases = [(PAIRS[0], [[1], [0]]), (TRIPLE, [[1, 2], [0, 2], [0, 1]]), (TRIPLE, [[2, 1], [2, 0], [1, 0]])]
+    for K, orders in cases:
+        V = np.eye(len(K))
+        for i, others in enumerate(orders):
+            for j in others:
+                V[i, j] -= min(K[j] @ V[i], 0.0) / K[j, j]
+        expect(V.sum(0), answer(K, orders), f"for K={K.tolist()} and orders={orders}")
