@@ -33,7 +33,12 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
     return subprocess.Popen([sys.executable, "-m", "mtlcourse", "course", *arguments], cwd=folder.parent,
                             env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, start_new_session=True)
+                            stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_hear_interrupts)
+
+
+def _hear_interrupts() -> None:
+    # Tests that run in the background of a script inherit an ignored SIGINT; a terminal's commands do not.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def course(folder: Path, *arguments: str) -> tuple[int, str, str]:
