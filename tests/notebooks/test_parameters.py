@@ -10,7 +10,12 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 COURSE = sorted(path for path in FOLDER.glob("*.ipynb") if lessons.NAME.fullmatch(path.name))
 
 # Other values for the parameters that are a notebook's own, by its number: {"01": ["batch_size=64"]}.
-OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["method=DSMTL-IL"]}
+OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["method=DSMTL-IL"],
+       "11": ["angle=150", "length=0.3"], "22": ["lr=0.03"],
+       "13": ["seeds=[3]"],
+       "30": ["problem=rooms", "methods=['stl', 'hps']", "seeds=[4]", "folder=../build/benchmark"],
+       "10": ["seeds=[3]"], "23": ["seeds=[3, 5]"],
+       "31": ["problem=rooms", "live_methods=['hps', 'dsmtl-il+pcgrad']", "seeds=[4]"]}
 
 
 @pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)

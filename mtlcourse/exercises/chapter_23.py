@@ -1,0 +1,35 @@
+"""Checks of notebook 23, unequal difficulty. Imports `exercises`."""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from . import NotYet, exercise, expect
+
+
+@exercise("23.1")
+def floor_of(answer: Callable) -> None:
+    """s^2 sigma^2."""
+    for scale, noise in ((10.0, 0.1), (1.0, 1.0), (2.0, 3.0)):
+        expect(scale**2 * noise**2, answer(scale, noise), f"for scale={scale}, noise={noise}")
+
+
+@exercise("23.2")
+def room(answer: Callable) -> None:
+    """T ln v - T ln m and T ln v."""
+    for losses, T in (([1.0, 2.0, 3.0, 4.0], 50.0), ([0.5, 8.0], 2.0)):
+        v = sum(math.exp(loss / T) for loss in losses)
+        high = T * math.log(v)
+        expect([high - T * math.log(len(losses)), high], answer(v, len(losses), T), f"for losses {losses}, T={T}")
+
+
+@exercise("23.3")
+def unit_free(answer: Callable) -> None:
+    """Weights proportional to one over the variance: s^2 y^2 / s^2 stays."""
+    y = torch.randn(200, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64) + 1.0
+    unit = torch.tensor([1.0, 10.0, 0.01], dtype=torch.float64)
+    before, after = (torch.as_tensor(answer(given), dtype=torch.float64) for given in (y, y * unit))
+    if before.shape != (3,) or not (before > 0).all():
+        raise NotYet(f"expected three positive weights, got {before.tolist()}")
+    expect(before, after * unit**2, "weight times squared unit, after a change of units,")
