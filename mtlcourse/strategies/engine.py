@@ -171,7 +171,9 @@ class Engine:
             (on_heads if auxiliary is None else on_heads + auxiliary).backward()
             return weights
         # The first call stops at the heads: only the tasks' own parameters are asked for.
-        on_heads.backward(inputs=[p for name in scalars for p in self._parameters[1][name]], retain_graph=True)
+        own = [parameter for name in scalars for parameter in self._parameters[1][name]]
+        if own:
+            on_heads.backward(inputs=own, retain_graph=True)
         on_shared = (stacked * weights.shared[rows].to(stacked)).sum()
         on_shared.backward(inputs=shared, retain_graph=auxiliary is not None)
         if auxiliary is not None:
