@@ -48,16 +48,72 @@ def learning_curves(histories: Mapping[str, pd.DataFrame | Run], name: str = "lo
     histories: `{method: history}`, or runs.
     """
     tables = {method: run.history if isinstance(run, Run) else run for method, run in histories.items()}
+    tables = {method: table[(table["name"] == name) & (table["split"] == split)] for method, table in tables.items()}
     tasks = list(dict.fromkeys(task for table in tables.values() for task in table["task"]))
     figure, axes = panels(1, len(tasks))
     for axis, task in zip(axes[0], tasks, strict=True):
         for method, table in tables.items():
-            rows = table[(table["task"] == task) & (table["name"] == name) & (table["split"] == split)]
+            rows = table[table["task"] == task]
             axis.plot(rows["epoch"], rows["value"], marker="o", markersize=3, label=method)
         axis.set(title=task, xlabel="epoch")
     axes[0, 0].set_ylabel(f"{name} ({'validation' if split == 'val' else split})")
     axes[0, -1].legend()
     return figure
+
+
+DIAGNOSTICS = {  # as `fit(diagnostics=True)` notes them, and what their axis says
+    "cosine": "cosine of task gradients",
+    "conflict_rate": "pairs in conflict (share)",
+    "magnitude_similarity": "similarity of lengths",
+    "condition_number": "condition number of K"}
+
+
+def diagnostics(histories: Mapping[str, pd.DataFrame | Run], modules: bool = False) -> Any:
+    """What the task gradients looked like over training: one panel a measure, one line a method.
+
+    histories: `{method: history}`, or runs, of `fit(..., diagnostics=True)`.
+    modules: one row of panels a method instead, with a line for each shared module, light at the input side,
+        and a dashed one for all shared parameters together.
+    Raises ValueError for a history without these measures, and says how to get them.
+    """
+    measured = {method: _measured(method, run.history if isinstance(run, Run) else run)
+                for method, run in histories.items()}
+    figure, axes = panels(len(measured) if modules else 1, len(DIAGNOSTICS), COLUMN * 0.9)
+    for number, (method, table) in enumerate(measured.items()):
+        row = axes[number if modules else 0]
+        places = sorted({name for name in table["task"] if name != "shared"}, key=lambda name: int(name[7:]))
+        for axis, (name, label) in zip(row, DIAGNOSTICS.items(), strict=True):
+            rows = table[table["name"] == name].pivot(index="epoch", columns="task", values="value")
+            if modules:
+                for depth, place in enumerate(places, start=1):
+                    axis.plot(rows.index, rows[place], color=_shade(depth / len(places)), label=place.replace("_", " "))
+                axis.plot(rows.index, rows["shared"], color="0.2", linestyle="--", label="all shared")
+                axis.set_title(method)
+            else:
+                axis.plot(rows.index, rows["shared"], marker="o", markersize=3, label=method)
+            axis.set(xlabel="epoch", ylabel=label)
+            if name == "condition_number":
+                axis.set_yscale("log")
+                axis.yaxis.set_minor_formatter("{x:.3g}")
+    for row in axes:
+        row[0].axhline(0.0, color="0.7", linewidth=1, linestyle=":")
+    axes[0, -1].legend(fontsize=7)
+    return figure
+
+
+def _measured(method: str, table: pd.DataFrame) -> pd.DataFrame:
+    rows = table[table["name"].isin(DIAGNOSTICS)]
+    if rows.empty:
+        raise ValueError(f"The history of {method!r} has no measures of gradients; train it with "
+                         "fit(..., diagnostics=True).")
+    return rows
+
+
+def _shade(depth: float) -> Any:
+    """Light at the input side (0), dark at the heads (1)."""
+    import matplotlib.pyplot as plt
+
+    return plt.get_cmap("viridis")(1.0 - 0.85 * depth)
 
 
 def differences(table: pd.DataFrame, method: str, baseline: str = "stl") -> Any:

@@ -61,6 +61,39 @@ def test_learning_curves_draw_each_method_on_each_task():
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[2, 3], [2, 3]]
 
 
+def test_learning_curves_leave_out_what_has_no_such_value():
+    rows = [{"epoch": 1, "split": "val", "task": "a", "name": "loss", "value": 1.0},
+            {"epoch": 1, "split": "train", "task": "shared", "name": "cosine", "value": 1.0}]
+    assert [axis.get_title() for axis in plots.learning_curves({"one": pd.DataFrame(rows)}).axes] == ["a"]
+
+
+def measured(epochs=(1, 2)):
+    return pd.DataFrame([{"epoch": e, "split": "train", "task": task, "name": name, "value": e + 0.1 * k}
+                         for e in epochs for k, task in enumerate(["shared", "module_2", "module_10"])
+                         for name in plots.DIAGNOSTICS])
+
+
+def test_diagnostics_draw_a_line_a_method_in_a_panel_a_measure():
+    figure = plots.diagnostics({"one": measured(), "two": measured((1, 2, 3))})
+    assert [axis.get_ylabel() for axis in figure.axes] == list(plots.DIAGNOSTICS.values())
+    for axis in figure.axes:
+        assert [line.get_ydata().tolist() for line in axis.lines[:2]] == [[1, 2], [1, 2, 3]]
+    assert figure.axes[3].get_yscale() == "log"
+
+
+def test_diagnostics_of_modules_run_from_the_input_side():
+    figure = plots.diagnostics({"one": measured(), "two": measured()}, modules=True)
+    assert len(figure.axes) == 2 * len(plots.DIAGNOSTICS)
+    labels = [line.get_label() for line in figure.axes[1].lines]
+    assert labels == ["module 2", "module 10", "all shared"]
+    assert figure.axes[1].lines[1].get_ydata().tolist() == pytest.approx([1.2, 2.2])
+
+
+def test_diagnostics_that_were_not_taken_are_asked_for():
+    with pytest.raises(ValueError, match="diagnostics=True"):
+        plots.diagnostics({"one": table([0.1]).assign(name="loss")})
+
+
 def test_predictions_show_input_truth_and_each_model():
     rooms = data.load("rooms", train=2, val=2, test=4)
     model = models.HPS(rooms).train()
