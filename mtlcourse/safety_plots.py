@@ -26,7 +26,7 @@ def relative_performance(report: SafetyReport) -> Any:
     frame = report.frame
     tasks = list(dict.fromkeys(frame["task"]))
     most = frame.groupby("task")["metric"].nunique().max()
-    figure, axes = panels(1, len(tasks), COLUMN, 0.7 + 0.14 * most * (len(report.methods) + 1))
+    figure, axes = panels(1, len(tasks), COLUMN, max(1.7, 0.9 + 0.14 * most * (len(report.methods) + 1)))
     for axis, task in zip(axes[0], tasks, strict=True):
         axis.axvline(0.0, color="0.3", linewidth=1)
         metrics = list(dict.fromkeys(frame.loc[frame["task"] == task, "metric"]))
