@@ -237,10 +237,13 @@ class Engine:
 
 @contextlib.contextmanager
 def _clear_error() -> Iterator[None]:
-    """Say in this project's terms what autograd means by a graph that is gone."""
+    """Say in this project's terms what autograd means by a graph that is gone, or that it cannot pass twice."""
     try:
         yield
     except RuntimeError as error:
+        if "double backward" in str(error):
+            raise RuntimeError("A loss contains gradients (it was made with create_graph=True), and a compiled model "
+                               "cannot give gradients of gradients. Train this model with compile=False.") from error
         if "second time" not in str(error):
             raise
         raise RuntimeError("The graph behind these losses is gone: backward was called on them before. Compute the "

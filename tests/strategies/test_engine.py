@@ -255,6 +255,19 @@ def test_compiled_forward_gives_the_same_gradients(build, name):
         torch.testing.assert_close(plain, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["ew", "mgda"])
+def test_compiling_with_gradients_of_gradients_is_told(name):
+    torch._dynamo.reset()
+    model, losses = model_and_batch(models.HPS)
+    compiled = torch.compile(model.shared, backend="aot_eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own
+        x = torch.randn(4, *model.input_shape, requires_grad=True)
+        slope, = torch.autograd.grad(compiled(x).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="compile=False"):
+            Engine(model, name).backward(losses(), auxiliary=slope.square().sum())
+
+
 class Copies(TorchDispatchMode):
     """Counts what would wait for a device: copies of tensors to another one, and single numbers fetched."""
 
