@@ -45,9 +45,9 @@ class MTLModel(nn.Module):
         self.tasks = problem.tasks
         self.input_shape = tuple(problem.input_shape)
         encoder = problem.encoder if encoder is None else encoder
-        if not isinstance(encoder, Mapping):  # kept as a list: a module as attribute would become a part of this one
-            encoder = list(encoder.stages if isinstance(encoder, StagedEncoder) else encoder)
-        self._encoder = encoder
+        self._decoder = getattr(encoder, "decoder", decoder)
+        # Past nn.Module's own assignment, with which a given encoder would become a part of this model.
+        self.__dict__["_encoder"] = encoder if isinstance(encoder, Mapping | StagedEncoder) else list(encoder)
         self.exits: dict[str, list[Tensor]] | None = None
 
     @property
@@ -60,15 +60,17 @@ class MTLModel(nn.Module):
         """A fresh encoder for the part `name`; equal seeds and names give equal weights in every model."""
         if isinstance(self._encoder, Mapping):
             with part(name):
-                return build(self._encoder, self.input_shape)
-        return StagedEncoder(copy.deepcopy(self._encoder), self.input_shape)
+                encoder = build(self._encoder, self.input_shape)
+            self._decoder = encoder.decoder
+            return encoder
+        return StagedEncoder(copy.deepcopy(self._encoder), self.input_shape, self._decoder)
 
     def add_heads(self, shape: Sequence[int]) -> None:
-        """Make each task's head on representations of `shape`; after the encoders, so that they come first."""
+        """Make each task's head, of the encoder's kind, on representations of `shape`; after the encoders are made."""
         self.heads = nn.ModuleDict()
         for task in self.tasks:
             with part(f"head.{task.name}"):
-                self.heads[task.name] = decoder(task, shape, self.input_shape)
+                self.heads[task.name] = self._decoder(task, shape, self.input_shape)
 
     # --- running ---
 

@@ -12,7 +12,7 @@ from mtlcourse.models.dsmtl import GATES, Gate
 from mtlcourse.tasks import Problem, mean_losses
 from mtlcourse.training import evaluate, fit, train_losses
 from mtlcourse.updates import make_step
-from tests.problems import small
+from tests.problems import OFFLINE, small
 
 SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10}}
 
@@ -52,7 +52,7 @@ def statistical() -> list[nn.Module]:
 
 # --- the model -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", data.names())
+@pytest.mark.parametrize("name", OFFLINE)
 def test_closed_gates_are_single_task_learning_to_the_bit(name: str):
     problem = offline(name)
     alone, inputs = built(models.STL, problem), next(problem.test.batches(8)).inputs
@@ -66,7 +66,7 @@ def test_closed_gates_are_single_task_learning_to_the_bit(name: str):
         assert all(torch.equal(found[task], expected[task]) for task in problem.task_names)
 
 
-@pytest.mark.parametrize("name", data.names())
+@pytest.mark.parametrize("name", OFFLINE)
 def test_open_gates_are_hard_parameter_sharing_to_the_bit(name: str):
     problem = offline(name)
     model, shared = built(models.DSMTL, problem), built(models.HPS, problem)
@@ -309,7 +309,7 @@ def test_joint_learning_says_what_its_gates_learned():
 
 # --- the guard -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", data.names())
+@pytest.mark.parametrize("name", OFFLINE)
 def test_the_guard_keeps_its_promise_on_every_offline_problem(name: str):
     problem, settings = offline(name), {"seed": 1, "budget": "smoke", "progress": False}
     alone = methods.run("stl", problem, **settings).train_losses
@@ -391,7 +391,7 @@ def test_options_of_the_procedure_do_not_reach_the_model():
 
 # --- hard sharing of the same size ---------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", data.names())
+@pytest.mark.parametrize("name", OFFLINE)
 @pytest.mark.parametrize("like", ["stl", "dsmtl-jl"])
 def test_wide_hard_sharing_is_as_large_as_what_it_is_held_against(name: str, like: str):
     wanted = methods.count_parameters(like, name)

@@ -1,11 +1,14 @@
 """Encoders and decoders: shapes, branch points, and what is said when they do not fit."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from mtlcourse import data, encoders
+from mtlcourse import data, encoders, models
 from mtlcourse.encoders import StagedEncoder, build, decoder
+from tests.problems import small
 
 SPECS = {
     "mlp": ({"name": "mlp", "widths": [6, 5, 3]}, (4,)),
@@ -70,7 +73,7 @@ def test_own_modules_are_measured_and_not_changed():
 
 
 @pytest.mark.parametrize("spec, input_shape, message", [
-    ({"name": "covn"}, (1, 8, 8), "Unknown encoder 'covn'. Known: conv, mlp."),
+    ({"name": "covn"}, (1, 8, 8), "Unknown encoder 'covn'. Known: conv, deeplab_resnet, mlp, mobilenet, "),
     ({}, (4,), "Unknown encoder 'None'"),
     ({"name": "mlp", "width": [5]}, (4,), "Unknown option of encoder 'mlp' 'width'. Known: widths, dropout."),
     ({"name": "conv", "input_shape": (1, 2, 3)}, (1, 8, 8), "Unknown option of encoder 'conv' 'input_shape'"),
@@ -120,3 +123,28 @@ def test_the_head_on_a_map_averages_its_pixels():
 def test_a_dense_task_needs_a_map():
     with pytest.raises(ValueError, match=r"'depth' predicts every pixel, but the encoder ends in .* shape \(32,\)"):
         decoder(data.depth("depth"), (32,), (3, 12, 16))
+
+
+# --- an encoder's own decoders -------------------------------------------------------------------------
+
+class Own(nn.Linear):
+    """A head that only one kind of encoder has."""
+
+
+def own_decoder(task, shape, input_shape):
+    return Own(shape[0], task.out_channels)
+
+
+def test_models_take_the_decoders_of_their_encoder(monkeypatch):
+    def special(input_shape):
+        return StagedEncoder([nn.Linear(4, 5)], input_shape, own_decoder)
+
+    monkeypatch.setitem(encoders.BUILDERS, "special", special)
+    given = special((4,))
+    for encoder in ({"name": "special"}, given):
+        model = models.DSMTL(small(), encoder)
+        assert {type(head) for head in model.heads.values()} == {Own}
+        assert model.private["kind"].decoder is own_decoder
+        assert type(copy.deepcopy(model).heads["kind"]) is Own
+    for encoder in (None, list(given.stages)):
+        assert {type(head) for head in models.HPS(small(), encoder).heads.values()} == {nn.Linear}
