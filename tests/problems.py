@@ -6,6 +6,8 @@ from mtlcourse import data
 from mtlcourse.tasks import Problem, TensorSplit
 from mtlcourse.void import VOID
 
+OFFLINE = ("multidigits", "relatedness", "rooms")  # the registered problems that need no files
+NEEDS_MAPS = ("mtan", "afa")  # the architectures that are not defined on vectors
 TASKS = (data.classification("kind", 3), data.regression("size", 2), data.binary("big"))
 ENCODER = {"name": "mlp", "widths": [6, 5]}
 
@@ -45,3 +47,12 @@ def small(names: tuple[str, ...] = ("kind", "size"), train: int = 40, void: floa
     splits = (split(size, tuple(names), seed, void, own) for seed, size in enumerate((train, 24, 30)))
     tasks = [task for task in TASKS if task.name in names]
     return Problem("small", tasks, *splits, (4,), {**ENCODER, "dropout": dropout})
+
+
+def pixels(samples: int = 6) -> Problem:
+    """Two answers a pixel, and a third one an image: `bright`, `depth` and `mean`."""
+    x = torch.randn(samples, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    targets = {"bright": (x.mean(1) > 0).long(), "depth": x[:, :1].abs(), "mean": x.mean((1, 2, 3))[:, None]}
+    tasks = [data.segmentation("bright", 4), data.depth("depth"), data.regression("mean")]
+    return Problem("pixels", tasks, *[TensorSplit(x, targets)] * 3, (3, 8, 12),
+                   {"name": "conv", "channels": [4, 6, 8], "strides": [1, 2, 2]})

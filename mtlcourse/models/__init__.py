@@ -1,8 +1,22 @@
 """Sharing architectures: how tasks share the stages of an encoder."""
 
+from .afa import AFA
 from .base import MTLModel
+from .cross_stitch import CrossStitch
 from .dsmtl import DSMTL
+from .experts import CGC, PLE, MMoE
 from .hps import HPS, WideHPS
+from .mrn import MRN
+from .mtan import MTAN
+from .nddr import NDDR
+from .roaming import MaxRoam
+from .rotograd import RotoGrad
 from .stl import STL
+from .switching import TSN
+from .tensors import DMTRL, TNRMTL
+from .tree import Tree
 
-__all__ = ["DSMTL", "HPS", "MTLModel", "STL", "WideHPS"]
+__all__ = [
+    "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "HPS", "MMoE", "MRN", "MTAN", "MTLModel", "MaxRoam", "NDDR",
+    "PLE", "RotoGrad", "STL", "TNRMTL", "TSN", "Tree", "WideHPS",
+]

@@ -1,0 +1,65 @@
+"""NDDR-CNN: all tasks' features are concatenated, and each task reduces them again. Imports `models.mixing`."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..files import unknown
+from ..tasks import Problem
+from .base import Encoder
+from .mixing import Layer, Mixing, group_norm, starting_weights
+
+NORMS = ("group", "none")
+
+
+class NDDR(Mixing):
+    """Neural discriminative dimensionality reduction: an encoder a task, fused by 1 x 1 convolutions.
+
+    after stage k: `z_t <- norm_t(W_t [z_1; ...; z_m])`. The concatenation has m C channels, W_t is a 1 x 1
+    convolution to C channels without bias, on vectors a linear map.
+
+    own: where training starts: W_t takes each channel of task t with weight own and the same channel of the other
+        tasks with the rest of 1 in equal parts. Without norm, own=1 is single-task learning and own=1/m averaging.
+    after: the stages that are followed by a fusion, numbered from 1. Default: all.
+    norm: "group" (default) or "none". The source has batch norm; the course has group norm everywhere, because batch
+        statistics mix samples. Both have as many parameters.
+    Raises ValueError for weights outside [0, 1], unknown norms, stages that are not there, and stages that give
+    neither vectors nor maps.
+    Source: Y. Gao, J. Ma, M. Zhao, W. Liu, A. L. Yuille, NDDR-CNN: Layerwise Feature Fusing in Multi-Task CNNs by
+    Neural Discriminative Dimensionality Reduction, CVPR 2019, section 3. The sizes that Deep Safe Multi-Task
+    Learning prints in tables 1 to 4 are exactly those of the defaults.
+    """
+
+    def __init__(self, problem: Problem, encoder: Encoder = None, own: float = 0.9,
+                 after: Sequence[int] | None = None, norm: str = "group"):
+        if norm not in NORMS:
+            raise ValueError(unknown("norm", str(norm), NORMS))
+
+        def layers(shape: tuple[int, ...]) -> list[Layer]:
+            if len(shape) not in (1, 3):
+                raise ValueError(f"NDDR fuses vectors and maps, but a stage of this encoder gives samples of shape "
+                                 f"{shape}. Leave it out of `after`, or use 'cross-stitch', which mixes any shape.")
+            return [lambda t: Fusion(starting_weights(own, t, len(problem.tasks)), shape, norm == "group")]
+
+        super().__init__(problem, encoder, layers, after)
+
+
+class Fusion(nn.Module):
+    """A task's NDDR layer: from all tasks' features of one `shape` to new ones of its own."""
+
+    def __init__(self, start: Sequence[float], shape: tuple[int, ...], norm: bool):
+        super().__init__()
+        channels = shape[0]
+        incoming = len(start) * channels
+        self.reduce = (nn.Linear(incoming, channels, bias=False) if len(shape) == 1 else
+                       nn.Conv2d(incoming, channels, 1, bias=False))
+        self.norm = group_norm(channels, math.prod(shape[1:])) if norm else nn.Identity()
+        with torch.no_grad():
+            weights = torch.cat([weight * torch.eye(channels) for weight in start], 1)
+            self.reduce.weight.copy_(weights.view_as(self.reduce.weight))
+
+    def forward(self, z: Float[Tensor, "m batch channels *pixels"]) -> Float[Tensor, "batch channels *pixels"]:
+        return self.norm(self.reduce(z.transpose(0, 1).flatten(1, 2)))
