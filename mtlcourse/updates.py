@@ -83,7 +83,7 @@ class StrategyStep:
     def seen_so_far(self) -> dict[str, dict[str, float]]:
         """`{"shared": {measure: mean}, "module_1": ...}` since the last call; empty without diagnostics."""
         seen, self.seen = self.seen, []
-        return average(seen)
+        return average(seen, self.engine.tasks)
 
     def on_epoch_end(self, epoch: int, mean_losses: dict[str, float]) -> None:
         values = [mean_losses.get(name, float("nan")) for name in self.engine.tasks]

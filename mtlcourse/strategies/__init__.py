@@ -20,6 +20,7 @@ from .equal import EqualWeighting
 from .graddrop import GradientSignDropout
 from .gradnorm import GradNorm
 from .gram import average
+from .notice import ConflictNoticing
 from .shortest import ConflictAverse, MultipleGradientDescent, UnconflictingProjection
 from .surgery import GradientClipping, GradientVaccine, ProjectConflicting
 from .weighting import DynamicWeightAverage, FastAdaptiveWeighting, GeometricLoss, RandomWeighting, UncertaintyWeighting
@@ -51,15 +52,17 @@ for _name, _strategy in {
     # losses again, newer
     "famo": FastAdaptiveWeighting,
     "stch": SmoothTchebycheff,
+    # from gradients, module by module, to weights
+    "notice": ConflictNoticing,
     # from gradients to a direction
     "graddrop": GradientSignDropout,
 }.items():
     register(_name)(_strategy)
 
-__all__ = ["Aligned", "BalancedWeighting", "Chain", "ConflictAverse", "Curriculum", "DynamicWeightAverage", "Engine",
-           "EqualProjections", "EqualWeighting", "FairShares", "FastAdaptiveWeighting", "GeometricLoss", "GradNorm",
-           "GradientClipping", "GradientSignDropout", "GradientVaccine", "GramStrategy", "Maximum",
-           "MultipleGradientDescent", "NashBargaining", "NonFinite", "NonFiniteGradient", "NonFiniteLoss",
-           "ProjectConflicting", "RandomWeighting", "SmoothTchebycheff", "SoftMaximum", "Strategy", "TaskWeights",
-           "UncertaintyWeighting", "UnconflictingProjection", "average", "backward",
-           "combine", "make", "names", "register"]
+__all__ = ["Aligned", "BalancedWeighting", "Chain", "ConflictAverse", "ConflictNoticing", "Curriculum",
+           "DynamicWeightAverage", "Engine", "EqualProjections", "EqualWeighting", "FairShares",
+           "FastAdaptiveWeighting", "GeometricLoss", "GradNorm", "GradientClipping", "GradientSignDropout",
+           "GradientVaccine", "GramStrategy", "Maximum", "MultipleGradientDescent", "NashBargaining", "NonFinite",
+           "NonFiniteGradient", "NonFiniteLoss", "ProjectConflicting", "RandomWeighting", "SmoothTchebycheff",
+           "SoftMaximum", "Strategy", "TaskWeights", "UncertaintyWeighting", "UnconflictingProjection", "average",
+           "backward", "combine", "make", "names", "register"]

@@ -73,6 +73,7 @@ class Strategy(nn.Module):
     needs = "losses"
     kind = "loss"
     looks_again = False  # True: the step computes the losses once more after the update, see `after_step`
+    zero_is_a_step = False  # True: a module with a zero row of weights gets a zero gradient in place of None
 
     def __init__(self):
         super().__init__()

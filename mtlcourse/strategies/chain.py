@@ -32,6 +32,7 @@ class Chain(Strategy):
         self.loss, self.gradient = loss, gradient
         self.needs = gradient.needs if loss.needs == "losses" else loss.needs
         self.looks_again = loss.looks_again or gradient.looks_again
+        self.zero_is_a_step = gradient.zero_is_a_step
 
     def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
         super().bind(tasks, generator)

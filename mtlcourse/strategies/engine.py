@@ -208,8 +208,8 @@ class Engine:
         cut.write_own(weights.heads[here])
         if auxiliary is not None:
             auxiliary.backward()
-        for parameter in still:
-            parameter.grad = None  # no step: neither momentum nor decay shall move a module with zero weights
+        for parameter in still:  # no step: neither momentum nor decay shall move a module with zero weights
+            parameter.grad = torch.zeros_like(parameter) if self.strategy.zero_is_a_step else None
         return weights
 
     def _direction(self, rows: Rows, here: Tensor) -> Tensor:

@@ -81,10 +81,12 @@ MEASURES = {"cosine": mean_cosine, "conflict_rate": conflict_rate, "magnitude_si
             "condition_number": condition_number}
 
 
-def average(seen: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def average(seen: Sequence[Mapping[str, Any]], tasks: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Means over steps of what `Engine.seen` measured: `{"shared": {measure: mean}, "module_1": ..., ...}`.
 
     The mean of condition numbers is the geometric one.
+    tasks: with their names also "conflict left-right" for each pair: in what share of the steps the cosine
+        of its gradients was negative.
     """
     means: dict[str, dict[str, float]] = {}
     for name in MEASURES if seen else ():
@@ -92,4 +94,9 @@ def average(seen: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
         mean = values.log().mean(0).exp() if name == "condition_number" else values.mean(0)
         for module, value in enumerate(mean.tolist()):
             means.setdefault(f"module_{module}" if module else "shared", {})[name] = value
+    if seen and tasks:
+        signs = torch.stack([torch.cat([step["gram"][None], step["module_grams"]]) for step in seen]) < 0
+        for place, shares in zip(means.values(), signs.double().mean(0), strict=True):
+            place.update({f"conflict {tasks[s]}-{tasks[t]}": shares[s, t].item()
+                          for s, t in _pairs(len(tasks)).nonzero().tolist()})
     return means

@@ -146,12 +146,21 @@ class RandomWeighting(LossStrategy):
     `w = m softmax(z)`, z_t standard normal, drawn from the strategy's own generator. The same weights on
     shared parameters and heads.
 
-    Scale: weights sum to m.
-    Source: Lin et al., Reasonable Effectiveness of Random Weighting, 2022, section 3.1.
+    distribution: "normal" (default), or "uniform": `w_t = m u_t / sum_s u_s`, u_t uniform on [0, 1].
+    Scale: weights sum to m (the uniform ones as printed to one).
+    Source: Lin et al., Reasonable Effectiveness of Random Weighting, 2022, section 3.1; uniform: Learning
+    Architecture for Multiple Tasks in Transfer Learning, equation 5.5.
     """
+
+    def __init__(self, distribution: str = "normal"):
+        super().__init__()
+        self.distribution = one_of("distribution", distribution, ("normal", "uniform"))
 
     def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
         # m draws whatever the step has, so that the stream does not depend on which tasks are there.
+        if self.distribution == "uniform":
+            uniform = 1 - torch.rand(self.m, generator=self.generator, dtype=torch.float64)[here]  # never zero
+            return len(here) * uniform / uniform.sum()
         normal = torch.randn(self.m, generator=self.generator, dtype=torch.float64)
         return len(here) * torch.softmax(normal[here], 0)
 
