@@ -19,6 +19,15 @@ from torch import nn
 from . import data, models, strategies
 from .files import seed_everything, unknown
 from .procedures import Setting, dsmtl_il, dsmtl_jl, train_once
+from .search.adashare import AdaShare, adashare
+from .search.auxilearn import auxilearn
+from .search.bmtas import BMTAS, bmtas
+from .search.branches import Supernet
+from .search.conal import conal
+from .search.conal_pro import ProgressiveSupernet, conal_pro
+from .search.dsmtl_al import dsmtl_al
+from .search.ltb import LTB, ltb
+from .search.mtl_nas import MTLNAS, mtl_nas
 from .tasks import Problem
 from .training import Run, train_losses
 
@@ -125,14 +134,14 @@ class Method:
 
     build(problem, **options): the model, untrained; it must not look at the data.
     procedure(problem, build, strategy, setting, *, ...): trains and returns a `Run`, see `procedures`.
-    strategy: name of the strategy used when the method's name gives none.
+    strategy: name of the strategy used when the method's name gives none; None: the procedure has its own.
     Options of the method's name go to the procedure if it has a keyword-only argument of that name, and
     to `build` otherwise.
     """
 
     build: Callable[..., nn.Module]
     procedure: Callable[..., Run]
-    strategy: str = "ew"
+    strategy: str | None = "ew"
 
     def of_procedure(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of `options` that are the procedure's."""
@@ -145,7 +154,7 @@ _METHODS: dict[str, Method] = {}
 
 
 def register(name: str, build: Callable[..., nn.Module], procedure: Callable[..., Run] = train_once,
-             strategy: str = "ew") -> None:
+             strategy: str | None = "ew") -> None:
     """Make an architecture known as `name`; see `Method`. Raises ValueError if the name is taken or no part name."""
     if name in _METHODS:
         raise ValueError(f"A method named {name!r} is there already; choose another name.")
@@ -164,6 +173,28 @@ register("hps", models.HPS)
 register("hps-wide", models.WideHPS)
 register("dsmtl-il", models.DSMTL, dsmtl_il)
 register("dsmtl-jl", models.DSMTL, dsmtl_jl)
+register("cross-stitch", models.CrossStitch)
+register("nddr", models.NDDR)
+register("mtan", models.MTAN)
+register("afa", models.AFA)
+register("mmoe", models.MMoE)
+register("cgc", models.CGC)
+register("ple", models.PLE)
+register("dmtrl", models.DMTRL)
+register("tnrmtl", models.TNRMTL)
+register("mrn", models.MRN)
+register("rotograd", models.RotoGrad)
+register("maxroam", models.MaxRoam)
+register("tsn", models.TSN)
+register("tree", models.Tree)
+register("dsmtl-al", Supernet, dsmtl_al, strategy=None)
+register("conal", Supernet, conal, strategy=None)
+register("conal-pro", ProgressiveSupernet, conal_pro, strategy=None)
+register("ltb", LTB, ltb)
+register("bmtas", BMTAS, bmtas)
+register("mtl-nas", MTLNAS, mtl_nas)
+register("adashare", AdaShare, adashare)
+register("auxilearn", models.HPS, auxilearn, strategy=None)
 
 
 # --- running -----------------------------------------------------------------------------------------------
@@ -187,7 +218,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     arguments |= {"device": device, "precision": precision, "progress": progress}
     method = _METHODS[architecture.name]
     seed_everything(seed)
-    strategy = _strategy(others or [Part(method.strategy)])
+    strategy = _strategy(others or ([Part(method.strategy)] if method.strategy else []))
     setting = Setting(seed, None if checkpoint is None else Path(checkpoint), arguments)
     result = method.procedure(problem, lambda p: _build(architecture, p), strategy, setting,
                               **method.of_procedure(architecture.options))
@@ -196,11 +227,11 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     return result
 
 
-def _strategy(parts: list[Part]) -> strategies.Strategy:
-    """The strategy of these parts: one, or a loss strategy and a gradient strategy at once."""
+def _strategy(parts: list[Part]) -> strategies.Strategy | None:
+    """The strategy of these parts: one, or a loss strategy and a gradient strategy at once; None for no part."""
     made = [strategies.make(part.name, **part.options) for part in parts]
-    if len(made) == 1:
-        return made[0]
+    if len(made) < 2:
+        return made[0] if made else None
     return strategies.Chain(*sorted(made, key=lambda strategy: strategy.kind, reverse=True))
 
 
