@@ -1,6 +1,6 @@
 """Search, then retrain: the procedure of the searches whose supernets say themselves what was found.
 
-Imports `files`, `models`, `procedures`, `training`, `updates`, `search.bilevel`, `search.searching`.
+Imports `models`, `procedures`, `training`, `updates`, `search.bilevel`, `search.searching`.
 """
 
 import inspect
@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from ..files import seed_everything
 from ..models import MTLModel
 from ..procedures import Setting, in_stages
 from ..strategies import make
@@ -61,7 +60,6 @@ def search_and_retrain(problem: Problem, model: Searched, strategy: Any, setting
     stages = {"search": search(problem, model, make("ew"), setting, upper=model.architecture_parameters(),
                                objective=objective, order=order, architecture_lr=rate * settings["lr"], share=share,
                                warm_up=warm)}
-    seed_everything(setting.seed)
     stages["retrain"] = setting.fit(problem, model.discrete(problem), strategy, "retrain")
     run = in_stages(stages)
     run.learned = model.learned()

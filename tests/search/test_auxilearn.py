@@ -102,6 +102,14 @@ def test_the_task_that_does_not_help_loses_its_weight():
     torch.testing.assert_close(step.lower.model.w.detach(), PLACES[0], atol=0.1, rtol=0)
 
 
+def test_the_weights_of_a_step_are_projected_before_they_are_used():
+    problem = pulled()
+    step = step_on(problem, terms=3, lr=5.0)
+    step.lower.model.w.data.copy_((H * PLACES).sum(0) / H.sum(0))  # the optimum of equal weights
+    step(next(problem.train.batches(4)))
+    assert step.combination.used()["bad"] == 0.0 < step.combination.used()["good"]
+
+
 # --- combinations --------------------------------------------------------------------------------------
 
 def test_a_new_linear_combination_is_equal_weighting():
