@@ -1,5 +1,6 @@
-# What can be done here: `make` lists it. Every target first makes the environment .venv if it is absent,
-# and refreshes it when constraints/core.txt or pyproject.toml has changed.
+# What can be done here: `make` lists it. Every target first makes its environment if it is absent, and refreshes
+# it when its constraints or pyproject.toml have changed: .venv (constraints/core.txt), and for test-vision
+# .venv-vision (constraints/vision.txt), since torchvision needs another torch than the small one of the course.
 #   PYTHON    the Python that makes the environment
 #   PIP_ARGS  more arguments for pip, such as an index with another build of PyTorch
 #   ARGS      more arguments for the command behind a target: make course ARGS="--only 01 --fresh"
@@ -12,21 +13,24 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+VISION := .venv-vision
+VISION_READY := $(VISION)/.ready
 
 # The nets of the course are small: one thread each is faster than several that wait for one another.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab notebooks results bench lint
+.PHONY: help course test test-vision lab notebooks results bench lint
 
 help:
-	@echo "make course     run the whole course headlessly; pages in build/course/index.html"
-	@echo "make test       run every check: lint, tests, notebooks"
-	@echo "make lab        open JupyterLab at the first notebook"
-	@echo "make notebooks  refresh the stored outputs of the notebooks and their index"
-	@echo "make results    refresh the stored sweeps in notebooks/results/"
-	@echo "make bench      measure speed against the peers"
-	@echo "make lint       ruff and mypy"
+	@echo "make course       run the whole course headlessly; pages in build/course/index.html"
+	@echo "make test         run every check: lint, tests, notebooks"
+	@echo "make test-vision  check what needs torchvision, in an environment of its own (5.5 GB)"
+	@echo "make lab          open JupyterLab at the first notebook"
+	@echo "make notebooks    refresh the stored outputs of the notebooks and their index"
+	@echo "make results      refresh the stored sweeps in notebooks/results/"
+	@echo "make bench        measure speed against the peers"
+	@echo "make lint         ruff and mypy"
 
 course: $(READY)
 	@$(RUN) -m mtlcourse course $(ARGS)
@@ -36,6 +40,10 @@ test: $(READY)
 	@$(RUN) -m ruff check --quiet .
 	@echo "Testing the package and the notebooks, $(WORKERS) at once."
 	@$(RUN) -m pytest --quiet -n $(WORKERS) $(ARGS)
+
+test-vision: $(VISION_READY)
+	@echo "Testing backbones, and the stored counts of parameters."
+	@$(VISION)/bin/python -m pytest --quiet tests/vision $(ARGS)
 
 lab: $(READY)
 	@$(RUN) -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
@@ -60,12 +68,19 @@ python3-venv, macOS: brew install python, elsewhere: https://www.python.org) or 
 NO_VENV = "$(PYTHON)" cannot make virtual environments: install its venv module (Debian and Ubuntu: sudo apt install \
 python3-venv) or name another Python, as in make PYTHON=python3.12
 
-$(READY): constraints/core.txt pyproject.toml
+$(READY): EXTRAS = dev
+$(READY): SIZE = about 2 GB, one to three minutes
+$(VISION_READY): EXTRAS = dev,vision
+$(VISION_READY): SIZE = about 6 GB, two to five minutes
+
+$(READY): constraints/core.txt
+$(VISION_READY): constraints/vision.txt
+$(READY) $(VISION_READY): pyproject.toml
 	$(if $(filter True,$(PYTHON_FITS)),,$(error $(NO_PYTHON)))
 	$(if $(filter True,$(VENV_FITS)),,$(error $(NO_VENV)))
-	@echo "Setting up the environment $(VENV): about 2 GB, one to three minutes, only when the constraints change."
-	@$(RUN) -c "" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@$(RUN) -m pip install --quiet --no-input --disable-pip-version-check \
-		-c constraints/core.txt $(PIP_ARGS) -e ".[dev]" \
+	@echo "Setting up the environment $(@D): $(SIZE), only when the constraints change."
+	@$(@D)/bin/python -c "" 2>/dev/null || $(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+		-c $(filter constraints/%,$^) $(PIP_ARGS) -e ".[$(EXTRAS)]" \
 		|| { echo "The packages could not be installed: see pip's message above, then run make again."; exit 1; }
-	@touch $(READY)
+	@touch $@

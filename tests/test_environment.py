@@ -17,7 +17,7 @@ from rattler.exceptions import InvalidMatchSpecError
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ["course", "test", "lab", "notebooks", "results", "bench", "lint"]
+TARGETS = ["course", "test", "test-vision", "lab", "notebooks", "results", "bench", "lint"]
 CONDA = {"torch": ["pytorch"], "matplotlib": ["matplotlib-base"], "dask[distributed]": ["dask", "distributed"]}
 
 
@@ -69,8 +69,8 @@ def test_the_cluster_extra_is_part_of_dev():
 
 # --- constraints -----------------------------------------------------------------------------------
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints" / "core.txt").read_text().splitlines()
+def pins(file: str = "core.txt") -> dict[str, str]:
+    lines = (ROOT / "constraints" / file).read_text().splitlines()
     return dict(re.fullmatch(r"([\w.-]+)==([\w.+!]+)", line).groups() for line in lines if line and line[0] != "#")
 
 
@@ -83,6 +83,15 @@ def test_every_requirement_is_pinned_above_its_floor():
 def test_pins_fit_any_build_of_a_version():
     assert not [version for version in pins().values() if "+" in version]
     assert "torchvision" not in pins()  # it does not import beside this torch
+
+
+def test_the_vision_set_is_the_core_set_with_the_torch_that_torchvision_prescribes():
+    core, vision = pins(), pins("vision.txt")
+    assert {name for name in vision if core.get(name) != vision[name]} == {"torch", "torchvision"}
+    assert set(core) - set(vision) == set()
+    (requirement,) = map(Requirement, PROJECT["optional-dependencies"]["vision"])
+    assert requirement.specifier.contains(vision["torchvision"])
+    assert str(requirement) in (ROOT / "environment.yml").read_text()  # named there, though not installed
 
 
 # --- Makefile --------------------------------------------------------------------------------------
@@ -126,6 +135,16 @@ def test_the_environment_is_reused_until_the_constraints_change(clone: Path):
         os.utime(clone / ".venv" / ".ready", (later, later))
 
 
+def test_the_vision_environment_is_one_of_its_own(clone: Path):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / ".ready").touch()
+    planned = make(clone, "-n", "test-vision", f"PYTHON={sys.executable}").stdout
+    assert "-m venv --clear .venv-vision" in planned and '-c constraints/vision.txt  -e ".[dev,vision]"' in planned
+    assert ".venv/" not in planned and "constraints/core.txt" not in planned
+    planned = make(clone, "-n", "test", f"PYTHON={sys.executable}").stdout
+    assert "vision" not in planned
+
+
 @pytest.mark.parametrize("answers", ["", "*version_info*) echo False; exit 0;;"], ids=["absent", "old"])
 def test_a_missing_python_gives_one_sentence(clone: Path, answers: str):
     python = fake_python(clone, answers) if answers else "no-such-python"
@@ -147,9 +166,9 @@ def test_make_alone_says_what_there_is(clone: Path):
     assert not (clone / ".venv").exists()
 
 
-def test_the_checking_machine_runs_make_test():
+def test_the_checking_machine_runs_both_sets_of_tests():
     path = ROOT / ".ci" / "run"
-    assert os.access(path, os.X_OK) and path.read_text().rstrip().endswith("exec make test")
+    assert os.access(path, os.X_OK) and path.read_text().endswith("\nmake test\nexec make test-vision\n")
     assert subprocess.run(["bash", "-n", path]).returncode == 0
 
 

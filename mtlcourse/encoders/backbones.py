@@ -105,7 +105,7 @@ def _cut(layers: list[nn.Module], ends: list[int]) -> list[nn.Module]:
 
 def _resnet_stages(net: nn.Module) -> list[nn.Module]:
     stem = OrderedDict((name, getattr(net, name)) for name in ("conv1", "bn1", "relu", "maxpool"))
-    return [nn.Sequential(stem), net.layer1, net.layer2, net.layer3, net.layer4]
+    return [nn.Sequential(stem), *(getattr(net, f"layer{number}") for number in range(1, 5))]
 
 
 def _dilate(layer: nn.Module, before: int, after: int) -> None:

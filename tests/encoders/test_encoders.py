@@ -145,6 +145,12 @@ def test_models_take_the_decoders_of_their_encoder(monkeypatch):
         model = models.DSMTL(small(), encoder)
         assert {type(head) for head in model.heads.values()} == {Own}
         assert model.private["kind"].decoder is own_decoder
+        assert {type(head) for head in model.single_task(small()).heads.values()} == {Own}
         assert type(copy.deepcopy(model).heads["kind"]) is Own
-    for encoder in (None, list(given.stages)):
+    # A given encoder is a pattern, not a part: its weights are copied into the model and it keeps its own.
+    model = models.HPS(small(), given)
+    assert torch.equal(model.shared.stages[0].weight, given.stages[0].weight)
+    assert not {id(p) for p in given.parameters()} & {id(p) for p in model.parameters()}
+    assert sum(p.numel() for p in model.shared.parameters()) == sum(p.numel() for p in given.parameters())
+    for encoder in (None, list(given)):
         assert {type(head) for head in models.HPS(small(), encoder).heads.values()} == {nn.Linear}
