@@ -1,4 +1,4 @@
-"""The command line: `mtlcourse course | bench | report | doctor`.
+"""The command line: `mtlcourse course | bench | report | params | doctor`.
 
 The top floor. Every command imports what it needs when it runs, so that `--help` answers at once and
 `doctor` also works where torch does not import.
@@ -176,6 +176,38 @@ def report(folder, problems, methods, seeds, budget, baseline, page, csv, paper)
         if page:
             report_page.write(reports, page)
             click.echo(f"Page: {page}")
+
+
+@main.command()
+@click.option("--problem", "problems", callback=_split, default="multidigits", help="Problems: names, or all.")
+@click.option("--methods", callback=_split, default="all", help="Methods, such as stl,hps; all takes every one.")
+@click.option("--csv", type=click.Path(path_type=Path), help="Write the counts as a table, those of every module too.")
+def params(problems, methods, csv) -> None:
+    """Count parameters and FLOPs, without data.
+
+    Prints for each method millions of parameters, the figures that the papers print for it, the difference and
+    the reason for it, and billions of floating-point operations for a forward pass on one sample, a
+    multiply-add counted as two.
+    """
+    import pandas as pd
+
+    from . import counts, data
+    from .files import write_text
+
+    frames, said = [], {""}
+    with _plain_errors():
+        for problem in data.names() if "all" in problems else problems:
+            try:
+                frame, note = counts.count_or_recall(problem, methods)
+            except ModuleNotFoundError as error:
+                raise click.ClickException(str(error)) from error
+            if note not in said:
+                click.echo(note, err=True)
+            said.add(note)
+            click.echo(f"{counts.show(frame)}\n")
+            frames.append(frame)
+        if csv:
+            write_text(csv, pd.concat(frames).to_csv(index=False))
 
 
 @main.command()

@@ -9,7 +9,8 @@ Imports nothing of the project: `audit` needs printed digits, no network.
 
 Each printed number stands for an interval (`intervals`). Delta_I, eta and the differences are recomputed
 from a row's own cells (`measures`, `inside`), tables are held against each other (`between`), parameter
-counts against arithmetic (`sizes`), sentences against cells (`claims`). What cannot follow is a `Finding`.
+counts against those of the architectures (`sizes`, `counted`), sentences against cells (`claims`). What cannot
+follow is a `Finding`.
 The tables were transcribed from scans, and every cell was read twice by different programs.
 """
 
@@ -70,7 +71,7 @@ def _chapters() -> dict[str, list[Finding]]:
     for first, other in between.SAME_RUNS:
         chapters[f"{first} and {other}: the same models"] = between.other_baseline(tables[first], tables[other])
     chapters["Rows that stand in several tables"] = between.repeated_rows()
-    chapters["Parameter counts across tables"] = sizes.across() + sizes.branches() + sizes.elsewhere()
+    chapters["Parameter counts of the architectures"] = [*sizes.against_counts(), *sizes.added_blocks()]
     chapters["Sentences about the tables"] = claims.check()
     return chapters
 

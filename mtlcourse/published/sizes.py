@@ -1,25 +1,25 @@
-"""Parameter counts that are arithmetic on other printed counts.
+"""Printed parameter counts against those of the architectures, and against one another.
 
-Imports `intervals`, `findings`, `table`. With m tasks, E the size of an encoder and D that of all
-decoders: single-task learning has m E + D, hard sharing E + D, DSMTL (m + 1) E + D, and a tree that
-branches in between has E + D plus the private modules of every task. Gates are a handful of numbers.
-Counts of real architectures are not used here; the printed ones must agree among themselves.
+Imports `counted`, `findings`, `intervals`, `table`. With m tasks, E the size of an encoder and D that of all
+decoders, single-task learning has m E + D parameters, hard sharing E + D, DSMTL (m + 1) E + D, and a tree, which
+tasks leave at branch points, E + D plus the modules that it has in several copies.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
+from itertools import combinations_with_replacement
 
-import numpy as np
-from scipy.optimize import linprog
-
+from .counted import LAST, SEARCHES, TABLES, branch_points, cells, counted_methods, method_of, parameters
 from .findings import Finding, finding
-from .intervals import Interval
+from .intervals import Interval, decimals
 from .table import PrintedTable, load
 
-# Tables with the same backbone, and the number of tasks in each.
-BACKBONES = {"ResNet-50": {"dsmtl-1": 2, "dsmtl-2": 3}, "ResNet-18": {"dsmtl-3": 4, "dsmtl-4": 5}}
-BRANCH_TABLE, MODULES = "dsmtl-5", 5
-BRANCHES = {"dsmtl-1": "cityscapes/", "dsmtl-2": "nyuv2/", "dsmtl-3": "pascal-context/", "dsmtl-4": "taskonomy/"}
+MILLION = 1_000_000
+CHANNEL = 257  # parameters of one more output of a decoder: 256 weights and a bias
+UNKNOWN = "no reading of the architecture that was tried has this size"
+# Models that are trees, where it is not printed which one.
+TREES = ("BMTAS", "LTB", "CoNAL", "CoNAL-Pro", "TAG-2", "CoNAL w/o conflict-notice", "CoNAL w/o module splitting")
 
 
 def within(table: PrintedTable) -> list[Finding]:
@@ -37,114 +37,134 @@ def within(table: PrintedTable) -> list[Finding]:
     ]
 
 
-# What a method adds to a reference row, as a function of m and one unknown size per backbone.
-GROWTH: dict[str, tuple[str, Callable[[int], int], str]] = {
-    "Cross-stitch": ("STL", lambda m: m - 1, "what it saves against STL grows with m - 1"),
-    "NDDR-CNN": ("STL", lambda m: m * m, "what it adds to STL grows with the square of m"),
-    "RotoGrad": ("HPS", lambda m: m, "what it adds to hard sharing, one rotation a task, grows with m"),
-}
+# --- against the architectures -----------------------------------------------------------------------
+
+@cache
+def against_counts() -> tuple[Finding, ...]:
+    """Every printed count that is not the architecture's."""
+    judged = [_judge(problem, table, row) for problem in TABLES for table, row in cells(problem)]
+    return tuple(finding for finding in judged if finding)
 
 
-def across() -> list[Finding]:
-    """Counts of two tables with one backbone that cannot both hold."""
-    found = []
-    for tables in BACKBONES.values():
-        (first, m), (second, n) = ((load(name), m) for name, m in tables.items())
-        for row, (reference, factor, reason) in GROWTH.items():
-            unit_first = _added(first, row, reference) / factor(m)
-            unit_second = _added(second, row, reference) / factor(n)
-            if not unit_first.meets(unit_second):
-                follows = first.number(reference, "parameters") + unit_second * factor(m)
-                found.append(_misfit(first, row, follows, reason, second))
-        found += _attention(first, second)
-    return found
+def printed_for(problem: str, method: str) -> list[tuple[str, str]]:
+    """What is printed for a method on a problem, in millions, and why it is not the architecture's ("" where it is).
 
-
-def _added(table: PrintedTable, row: str, reference: str) -> Interval:
-    return table.number(row, "parameters") - table.number(reference, "parameters")
-
-
-def _misfit(first: PrintedTable, row: str, follows: Interval | str, reason: str, second: PrintedTable) -> Finding:
-    """A count that the second table contradicts; the second table's own number in its place is a misprint."""
-    copied = first.text(row, "parameters") == second.text(row, "parameters")
-    says = f"{reason}; so from {second.name}" + (", whose number is printed here" if copied else "")
-    return finding(first, row, "parameters", follows, "misprint" if copied else "unexplained", says)
-
-
-def _attention(first: PrintedTable, second: PrintedTable) -> list[Finding]:
-    """MTAN adds attention modules for every task to hard sharing, so with fewer tasks it adds less."""
-    if _added(first, "MTAN", "HPS").low < _added(second, "MTAN", "HPS").high:
-        return []
-    most = first.number("HPS", "parameters") + _added(second, "MTAN", "HPS")
-    return [_misfit(first, "MTAN", f"below {float(most.high):.6g}", "with fewer tasks it adds less to HPS", second)]
-
-
-def elsewhere() -> list[Finding]:
-    """Counts in smaller tables of the thesis: hard sharing under other names, and one encoder more."""
-    celeba, ablation, nyu, small = load("thesis-5.8"), load("thesis-5.5"), load("dsmtl-2"), "parameters"
-    hps, encoder = celeba.number("HPS", small), (celeba.number("STL", small) - celeba.number("HPS", small)) / 8
-    variant = "CoNAL w/o "
-    expected = [(celeba, row, hps, "hard sharing's count") for row in ("UW", "PCGrad", "CAGrad")] + [
-        (celeba, "TAG-2", hps + encoder, "two groups have one encoder more than hard sharing"),
-        (ablation, variant + "conflict-notice and pure", nyu.number("HPS", small), "hard sharing's count"),
-        (ablation, variant + "module splitting", nyu.number("HPS", small) + _added(nyu, "DSMTL-IL", "STL"),
-         "one task with an encoder of its own"),
-    ]
-    return [finding(table, row, small, follows, "unexplained", reason)
-            for table, row, follows, reason in expected if not table.number(row, small).meets(follows)]
-
-
-def branches() -> list[Finding]:
-    """The size of DSMTL-AL against the branch points that are printed for it.
-
-    A task that branches at p has modules p to 5 of its own. The sizes of the five modules are unknown, but
-    not negative, and they sum to E; the other table with the same backbone says more about them. What is
-    left for the printed count are the two ends of a linear program.
+    For a search the printed size of what it found; for an architecture that the papers have with other options,
+    which ones. Empty where nothing is printed.
     """
-    found = []
-    for tables in BACKBONES.values():
-        pair = [_branch(load(name), load(other)) for name, other in (tables, list(tables)[::-1])]
-        misprints = [f for f in pair if f and f.verdict == "misprint"]
-        # A misprint in one table is all there is to say about the pair.
-        found += misprints or [f for f in pair if f]
-    return found
+    rows = [(table, row) for table, row in cells(problem)
+            if method_of(problem, row) == method or row == SEARCHES.get(method)]
+    said = {(f.table, f.row): f"{f.verdict}: {f.says}" for f in against_counts()}
+    if method in SEARCHES:
+        return [(table.text(row, "parameters"), "printed for what was found; counted is the net of the search")
+                for table, row in rows]
+    if rows:
+        return [(table.text(row, "parameters"), said.get((table.name, row), "")) for table, row in rows]
+    other = [name for name in counted_methods(problem) if name.startswith(f"{method}(")]
+    return [("", f"the papers count {other[0]}")] if other and method != "tree" else []
 
 
-def _branch(table: PrintedTable, other: PrintedTable) -> Finding | None:
-    follows, printed = _tree(table, other), table.text("DSMTL-AL", "parameters")
-    if follows is None or table.number("DSMTL-AL", "parameters").meets(follows):
-        return None
-    twins = [row for row in table.methods if row != "DSMTL-AL" and table.text(row, "parameters") == printed]
-    says = f"branch points {_points(table.name)} of {BRANCH_TABLE} and module sizes as in {other.name}"
-    says += "".join(f"; {row} has the printed number in the same table" for row in twins)
-    return finding(table, "DSMTL-AL", "parameters", follows, "misprint" if twins else "unexplained", says)
-
-
-def _points(name: str) -> list[int]:
-    table = load(BRANCH_TABLE)
-    headers = [header for header in table.cells.columns if header.startswith(BRANCHES[name])]
-    return [int(table.text("DSMTL-AL branch point", header)) for header in headers]
-
-
-def _private(name: str) -> list[int]:
-    """How many tasks have each of the modules 1 to 5 for themselves."""
-    return [sum(point <= module for point in _points(name)) for module in range(1, MODULES + 1)]
-
-
-def _tree(table: PrintedTable, other: PrintedTable) -> Interval | None:
-    """The sizes that the branch points leave for DSMTL-AL, given the other table's."""
-    encoder = _added(table, "DSMTL-IL", "STL").common(_added(other, "DSMTL-IL", "STL"))
-    private = _added(other, "DSMTL-AL", "HPS")
-    rows = [np.ones(MODULES), np.array(_private(other.name), float)]
-    bounds_above = [float(encoder.high), float(private.high)]
-    bounds_below = [float(encoder.low), float(private.low)]
-    ends = []
-    for sign in (1, -1):
-        answer = linprog(sign * np.array(_private(table.name), float), A_ub=np.r_[rows, [-row for row in rows]],
-                         b_ub=np.r_[bounds_above, [-low for low in bounds_below]])
-        if answer.status != 0:
+def _judge(problem: str, table: PrintedTable, row: str) -> Finding | None:
+    count = parameters(problem).get(method_of(problem, row))
+    if count is None:
+        if row not in TREES or any(_fits(table, row, size) for size in _trees(problem)):
             return None
-        ends.append(sign * answer.fun)
-    # The program computes in floating point; a millionth of a million parameters is exact enough for printed counts.
-    added = Interval(*(Fraction(end).limit_denominator(10**6) for end in ends))
-    return table.number("HPS", "parameters") + added
+        says = "no tree has this size, whichever modules it has in several copies"
+        return finding(table, row, "parameters", "none", "unexplained", says)
+    if _fits(table, row, count):
+        return None
+    verdict, says = _explain(problem, table, row, count)
+    return finding(table, row, "parameters", f"{count / MILLION:.4f}", verdict, says)
+
+
+def _fits(table: PrintedTable, row: str, count: int) -> bool:
+    return table.number(row, "parameters").meets(Interval.exactly(Fraction(count, MILLION)))
+
+
+def _explain(problem: str, table: PrintedTable, row: str, count: int) -> tuple[str, str]:
+    """Verdict on a printed number that is not `count`, and the reason for it."""
+    printed = table.text(row, "parameters")
+    for other in TREES:
+        searched = branch_points(problem, row) and not branch_points(problem, other)
+        if searched and table.text(other, "parameters") == printed:
+            return "misprint", f"{_leaving(problem, row)}; printed is the number of {other} in the same table"
+    for other, (name, *_) in TABLES.items():
+        count_there = parameters(other).get(method_of(other, row))
+        copied = other != problem and load(name).text(row, "parameters") == printed
+        if copied and count_there and _fits(table, row, count_there):
+            return "misprint", f"it is the number of {name}, where it follows"
+    if abs(Fraction(printed) - Fraction(count, MILLION)) < Fraction(1, 10 ** decimals(printed)):
+        ends = table.number(row, "parameters")
+        short = max(ends.low * MILLION - count, count - ends.high * MILLION)
+        more = f"; one channel more in a decoder has {CHANNEL}" if _fits(table, row, count + CHANNEL) else ""
+        return "rounding", f"off by {int(short)} parameters{more}"
+    if branch_points(problem, row):
+        verdict, says = _other_points(problem, table, row)
+        return verdict, f"{_leaving(problem, row)}; {says}"
+    if row == "RotoGrad":
+        return "unexplained", _rotations(problem, table)
+    if row == "TSN":
+        return "unexplained", _switching(problem, table)
+    return "unexplained", UNKNOWN
+
+
+# --- reasons -----------------------------------------------------------------------------------------
+
+def _trees(problem: str) -> Iterator[int]:
+    """Sizes of all trees: none of the modules behind another has fewer copies."""
+    modules, tasks = parameters(problem, "module").values(), len(parameters(problem, "head"))
+    shared = parameters(problem)["hps"]
+    for more in combinations_with_replacement(range(tasks), len(modules)):
+        yield shared + sum(n * size for n, size in zip(more, modules, strict=True))
+
+
+def _leaving(problem: str, row: str) -> str:
+    points = branch_points(problem, row)
+    return "with " + ", ".join(f"{task} leaving at {p}" for task, p in points.items() if p < LAST)
+
+
+def _other_points(problem: str, table: PrintedTable, row: str) -> tuple[str, str]:
+    """Whether one other branch point, or any others, would give the printed number."""
+    points, modules = branch_points(problem, row), list(parameters(problem, "module").values())
+    for task in points:
+        for p in range(1, LAST + 1):
+            own = [sum(modules[q - 1 :]) for q in (points | {task: p}).values()]
+            if _fits(table, row, parameters(problem)["hps"] + sum(own)):
+                return "misprint", f"it follows with {task} leaving at {p}"
+    anything = any(_fits(table, row, size) for size in _trees(problem))
+    return "unexplained", f"{'several' if anything else 'no'} other branch points give it"
+
+
+def _rotations(problem: str, table: PrintedTable) -> str:
+    tasks = len(parameters(problem, "head"))
+    fitting = [k for k in range(2 * tasks)
+               if _fits(table, "RotoGrad", parameters(problem)["hps"] + k * 1024**2)]
+    return (f"it is hard sharing with {fitting[0]} matrices of 1024 x 1024, but there are {tasks} tasks, and the "
+            "encoder has 512 features" if fitting else UNKNOWN)
+
+
+def _switching(problem: str, table: PrintedTable) -> str:
+    """Whether what is not the encoder and one usual decoder is the same everywhere."""
+    rest = [load(name).number("TSN", "parameters")
+            - Interval.exactly(Fraction(sum(parameters(other, "module").values()), MILLION))
+            - Interval.exactly(Fraction(max(parameters(other, "head").values()), MILLION))
+            for other, (name, *_) in TABLES.items() if load(name).text("TSN", "parameters")]
+    common = rest[0]
+    for one in rest[1:]:
+        common = common and common.common(one)
+    return (f"one encoder and one decoder of single-task learning leave {common} M, with either backbone: not the "
+            "decoder of the source" if common else UNKNOWN)
+
+
+def added_blocks() -> list[Finding]:
+    """Table 5.11 of the thesis: the text adds three and four residual blocks after the fourth module."""
+    table, found = load("thesis-5.11"), []
+    block = 17 * 256**2 + 12 * 256  # convolutions 1 x 1, 3 x 3, 1 x 1 at width 256, and their norms
+    counts = parameters("nyuv2")
+    for row, without, said in (("HPS+", "HPS", 3), ("CoNAL+", "CoNAL", 4)):
+        count = counts[method_of("nyuv2", without)]
+        number = next((n for n in range(100) if _fits(table, row, count + n * block)), None)
+        if number not in (None, said):
+            found.append(finding(table, row, "parameters", f"{(count + said * block) / MILLION:.4f}",
+                                 "different definition", f"{number} blocks of the fourth module, not {said}, have it"))
+    return found

@@ -1,0 +1,151 @@
+"""How large methods are and what a forward pass costs, counted without data, beside what the papers print.
+
+Imports `data`, `encoders`, `methods`, `published`. Models are built on the meta device, where tensors have shapes
+and no content. A floating-point operation is an addition or a multiplication, so a multiply-add counts two; only
+convolutions and matrix products are counted, as by `torch.utils.flop_counter`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import data, encoders, methods
+from .published import counted, sizes
+from .tasks import Problem
+
+
+def size(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def flops(module: nn.Module, shape: Sequence[int]) -> int | None:
+    """Floating-point operations of one forward pass, in evaluation mode, for one sample of `shape`.
+
+    module: one whose parameters are on the meta device. None if what it computes depends on their values, as with
+        a search that samples.
+
+    >>> with torch.device("meta"):
+    ...     flops(nn.Linear(3, 5), (3,))
+    30
+    """
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), encoders.ShapesOnly():
+            module.eval()(torch.empty(1, *shape, device="meta"))
+    except RuntimeError as error:
+        if "meta tensors" not in str(error):
+            raise
+        return None
+    return counter.get_total_flops()
+
+
+def count(problem: str, names: Iterable[str] = ("all",)) -> pd.DataFrame:
+    """Parameters and FLOPs of a problem's modules, heads and methods, one row each.
+
+    problem: as `methods.load_problem` takes it; its data are not made.
+    names: methods; "all" stands for every registered architecture, and for those that the papers' tables count.
+    Columns: `problem`, `what` ("module", "head" or "method"), `name`, `parameters`, `flops` a sample, and `refused`:
+    why a method cannot be built on this problem; then there are no numbers.
+    Raises ValueError for unknown names, and ModuleNotFoundError where the problem's encoder needs torchvision.
+    """
+    part = methods.parse_part(problem)
+    described = data.describe(part.name, **part.options)
+    with torch.device("meta"):
+        encoder = encoders.build(described.encoder, described.input_shape)
+        heads = {task.name: encoder.decoder(task, encoder.out_shape, described.input_shape)
+                 for task in described.tasks}
+    rows = [("module", str(number), size(stage), flops(stage, shape), "")
+            for number, (stage, shape) in enumerate(zip(encoder.stages, encoder.shapes, strict=False), start=1)]
+    rows += [("head", task, size(head), flops(head, encoder.out_shape), "") for task, head in heads.items()]
+    rows += [("method", name, *_of_method(name, described)) for name in _methods(problem, names)]
+    return pd.DataFrame([(problem, *row) for row in rows], columns=counted.COLUMNS).astype(
+        {"parameters": "Int64", "flops": "Int64"})
+
+
+def count_or_recall(problem: str, names: Iterable[str] = ("all",)) -> tuple[pd.DataFrame, str]:
+    """`count`, or without torchvision the stored counts of a problem that needs it, and a note that says so.
+
+    Raises ModuleNotFoundError where nothing is stored for the problem, and ValueError for methods that are not.
+    """
+    try:
+        return count(problem, names), ""
+    except ModuleNotFoundError as error:
+        if error.name != "torchvision" or problem not in counted.TABLES:
+            raise
+        note = f"{error} What follows was counted with it before, and stored."
+    found = counted.stored()
+    found = found[found["problem"] == problem]
+    wanted = found["name"].unique() if "all" in names else _methods(problem, names)
+    for name in wanted:
+        if name not in set(found["name"]):
+            raise ValueError(f"{note} There is no stored count of {name!r} on {problem!r}; there are those of "
+                             f"{', '.join(found.loc[found['what'] == 'method', 'name'])}.")
+    return found[(found["what"] != "method") | found["name"].isin(wanted)], note
+
+
+def _methods(problem: str, names: Iterable[str]) -> list[str]:
+    """The names, checked and spelt canonically; "all" replaced by all."""
+    everything = [*methods.names(), *counted.counted_methods(problem)]
+    wanted = [other for name in names for other in (everything if name == "all" else [name])]
+    return list(dict.fromkeys(methods.canonical(name) for name in wanted))
+
+
+def _of_method(name: str, problem: Problem) -> tuple[int | None, int | None, str]:
+    try:
+        with torch.device("meta"):
+            model = methods.build(name, problem)
+    except ValueError as error:
+        return None, None, str(error)
+    return size(model), flops(model, problem.input_shape), ""
+
+
+# --- beside what is printed ----------------------------------------------------------------------------
+
+def table(counts: pd.DataFrame) -> pd.DataFrame:
+    """The methods of `count` beside the papers' figures, one row each.
+
+    Columns: `method`, `parameters`, `printed` in millions as it is ("a / b" where tables differ), `difference` from
+    the first of these in millions, `flops` a sample, and `explanation`: why they differ, or why there is no count.
+    """
+    rows = []
+    for row in counts[counts["what"] == "method"].itertuples():
+        printed = sizes.printed_for(row.problem, row.name)
+        figures = list(dict.fromkeys(figure for figure, _ in printed if figure))
+        comparable = figures and not row.refused and row.name not in counted.SEARCHES
+        rows.append({"method": row.name, "parameters": row.parameters, "printed": " / ".join(figures),
+                     "difference": row.parameters / 1e6 - float(figures[0]) if comparable else None,
+                     "flops": row.flops,
+                     "explanation": row.refused or (_explanation(printed) if printed else "")})
+    return pd.DataFrame(rows).astype({"parameters": "Int64", "difference": float, "flops": "Int64"})
+
+
+def _explanation(printed: list[tuple[str, str]]) -> str:
+    """The one reason for all printed figures, or each figure's own."""
+    reasons = list(dict.fromkeys(why for _, why in printed))
+    return reasons[0] if len(reasons) == 1 else "; ".join(f"{figure} {why}" for figure, why in printed if why)
+
+
+def show(counts: pd.DataFrame) -> str:
+    """`count` as text: what the encoder's modules and the heads have, then `table`; long names stand at the end."""
+    lines = []
+    for what in ("module", "head"):
+        part = counts[counts["what"] == what]
+        each = " + ".join(f"{number:,}" for number in part["parameters"])
+        names = " to ".join(part["name"].iloc[[0, -1]]) if what == "module" else ", ".join(part["name"])
+        lines.append(f"{counts['problem'].iloc[0]}, {what}s {names}: {each} = {part['parameters'].sum():,} parameters")
+    columns = "{:>13}  {:>15}  {:>12}  {:>11}  {:24}  {}"
+    lines.append(columns.format("parameters", "printed (M)", "difference", "MFLOPs", "method", "explanation"))
+    for row in table(counts).itertuples():
+        numbers = [_text("{:,}", row.parameters), row.printed, _text("{:+.2f}", row.difference),
+                   _text("{:,.1f}", row.flops / 1e6)]
+        lines.append(columns.format(*numbers, row.method, row.explanation).rstrip())
+    return "\n".join(lines)
+
+
+def _text(form: str, value: Any) -> str:
+    text = "" if pd.isna(value) else form.format(value)
+    return "0.00" if text in ("-0.00", "+0.00") else text
