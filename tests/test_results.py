@@ -37,3 +37,25 @@ def test_unknown_tables_are_named(tmp_path):
         results.refresh("tinny", tmp_path)
     with pytest.raises(ValueError, match="Unknown stored table 'nothing'"):
         results.stored("nothing", tmp_path)
+
+
+def test_what_searches_learned_is_stored_beside_the_table(tmp_path):
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke").replace('"hps"', '"hps", "conal"'))
+    results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    found = results.learned("tiny", tmp_path)
+    assert found["method"].tolist() == ["conal"]  # hard sharing learns no architecture
+    run = runs.load(tmp_path / "runs" / found["configuration"][0])
+    assert found["learned"][0] == run.learned
+    searched = run.history[(run.history["stage"] == "search") & (run.history["split"] == "test")]
+    assert len(searched) == sum(map(len, found["relaxed"][0]["search"].values()))
+    for row in searched.itertuples():
+        assert found["relaxed"][0]["search"][row.task][row.name] == pytest.approx(row.value, rel=1e-4)
+    rates = run.history[(run.history["name"] == "conflict_rate") & (run.history["stage"] == "search")]
+    assert found["conflicts"][0]["search"] == pytest.approx(rates.groupby("task")["value"].mean().to_dict(), rel=1e-4)
+    with pytest.raises(ValueError, match="Unknown table of what was learned 'tinny'. Known: tiny"):
+        results.learned("tinny", tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "learned").glob("*.csv")), ids=lambda path: path.stem)
+def test_what_was_learned_belongs_to_the_table(path):
+    assert set(results.learned(path.stem, FOLDER)["configuration"]) <= results.expected(path.stem, FOLDER)

@@ -52,7 +52,7 @@ class Job:
         """A hash of what the result depends on: cells, parameters, package, stored tables."""
         cells = [(cell["cell_type"], cell["source"]) for cell in lessons.load(self.source)["cells"]]
         digest = hashlib.sha256(json.dumps([__version__, cells, self.values], sort_keys=True).encode())
-        for folder, pattern in ((PACKAGE, "**/*.py"), (self.source.parent / "results", "*.csv")):
+        for folder, pattern in ((PACKAGE, "**/*.py"), (self.source.parent / "results", "**/*.csv")):
             for path in sorted(folder.glob(pattern)):
                 digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:16]
