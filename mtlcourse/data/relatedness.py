@@ -31,7 +31,8 @@ SPREADS = ("variance", "deviation")
 @register("relatedness")
 def relatedness(tasks: Sequence = (("sinc", 1.0), ("bent", 1.0), ("square", 1.0)), train: int = 100, val: int = 1_000,
                 test: int = 1_000, seed: int = 0, product: str = "inner", spread: str = "variance",
-                phi: float | int = DIMENSION, with_data: bool = True) -> Problem:
+                phi: float | int = DIMENSION, noise: float | int = 1.0, standardise: Any = False,
+                widths: Sequence[int] = (5, 5), batch_size: int = 10, with_data: bool = True) -> Problem:
     """Regression tasks `y_t = s_t A_t[(x + d_t) * Z / phi]` on shared 200-dimensional inputs x.
 
     A_t is the activation of task t, s_t its scale, d_t noise that only the target of task t contains (a
@@ -54,6 +55,12 @@ def relatedness(tasks: Sequence = (("sinc", 1.0), ("bent", 1.0), ("square", 1.0)
     phi: the divisor; 200, the dimension, as printed. The inner product then has a standard deviation
         of about 0.22, where sinc and square hardly move; with sqrt(200) = 14.14 it is about 3.2 and
         there is something to learn.
+    noise: a factor on the noise d; 1 as printed, 0 for none.
+    standardise: True makes each task's target zero in mean and one in deviation over the training split, before
+        the scale: then tasks differ in what they ask and not in how large the answers are.
+    widths: of the encoder's stages, two of five neurons as printed.
+    batch_size: of budget "paper". It is not printed; 10 is our reading, 100 would be the whole training split. The
+        other budgets, which are for more samples, take batches of at least 50.
     Raises ValueError for an empty list of tasks, unknown names, a scale or phi that is zero or infinite.
     Source: *Learning Architecture for Multiple Tasks in Transfer Learning* (Yue, 2023), section 5.4.11:
     encoder, loss, optimizer, epochs and learning rate of the "paper" budget; the batch size is not printed.
@@ -63,20 +70,28 @@ def relatedness(tasks: Sequence = (("sinc", 1.0), ("bent", 1.0), ("square", 1.0)
         if value not in known:
             raise ValueError(unknown(option, str(value), known))
     _check_factor("phi", phi)
+    if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < math.inf:
+        raise ValueError(f"noise is {noise!r}; it must be a finite number, at least 0.")
+    if not isinstance(standardise, bool):
+        raise ValueError(f"standardise={standardise!r} is neither True nor False.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r}; it must be a whole number of at least 1.")
     named = _named(tasks)
     channels = DIMENSION if product == "elementwise" else 1
     splits: dict[str, Any] = dict.fromkeys(sizes)
     if with_data:
         constant = generator(seed, "relatedness/Z").normal(size=DIMENSION)
         for split, size in sizes.items():
-            splits[split] = _split(named, size, constant, product, spread, phi, generator(seed, f"relatedness/{split}"))
+            random = generator(seed, f"relatedness/{split}")
+            splits[split] = _split(named, size, constant, product, spread, phi, noise, random)
+        if standardise:
+            _standardise(splits, named)
     return Problem(
         "relatedness", [regression(name, channels) for name in named], **splits, input_shape=(DIMENSION,),
-        encoder={"name": "mlp", "widths": [5, 5]},
-        training={"paper": {"epochs": 30, "samples": 100, "lr": 0.02, "optimizer": "sgd", "batch_size": 10},
-                  "fast": {"epochs": 30, "samples": 100, "lr": 0.02, "optimizer": "sgd", "batch_size": 10},
-                  "full": {"epochs": 300, "samples": 100, "lr": 0.02, "optimizer": "sgd", "batch_size": 10}})
-
+        encoder={"name": "mlp", "widths": list(widths)},
+        training={"paper": {"epochs": 30, "samples": 100, "lr": 0.02, "optimizer": "sgd", "batch_size": batch_size},
+                  "fast": {"epochs": 30, "lr": 0.003, "batch_size": max(batch_size, 50)},
+                  "full": {"epochs": 300, "lr": 0.003, "batch_size": max(batch_size, 50)}})
 
 
 def _named(tasks: Sequence) -> dict[str, tuple[str, float]]:
@@ -103,14 +118,22 @@ def _check_factor(what: str, value: object) -> None:
 
 
 def _split(named: dict[str, tuple[str, float]], size: int, constant: Float[np.ndarray, "200"], product: str,
-           spread: str, phi: float | int, random: np.random.Generator) -> TensorSplit:
+           spread: str, phi: float | int, noise: float | int, random: np.random.Generator) -> TensorSplit:
     x_deviation, noise_deviation = (10.0, 2.0) if spread == "deviation" else (math.sqrt(10), math.sqrt(2))
     x = random.normal(scale=x_deviation, size=(size, DIMENSION))
     targets = {}
     for name, (activation, scale) in named.items():
-        noise = random.normal(scale=noise_deviation, size=(size, DIMENSION))
-        targets[name] = scale * _target(ACTIVATIONS[activation], (x + noise) * constant, product, phi)
+        delta = noise * random.normal(scale=noise_deviation, size=(size, DIMENSION))
+        targets[name] = scale * _target(ACTIVATIONS[activation], (x + delta) * constant, product, phi)
     return TensorSplit(torch.from_numpy(x).float(), {name: torch.from_numpy(y).float() for name, y in targets.items()})
+
+
+def _standardise(splits: dict[str, Any], named: dict[str, tuple[str, float]]) -> None:
+    for name, (_, scale) in named.items():
+        reference = splits["train"].targets[name].double()
+        mean, deviation = reference.mean(0), reference.std(0) / abs(scale)
+        for split in splits.values():
+            split.targets[name] = ((split.targets[name].double() - mean) / deviation).float()
 
 
 def _target(activation: Callable[[np.ndarray], np.ndarray], products: Float[np.ndarray, "samples 200"], product: str,

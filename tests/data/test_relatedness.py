@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcourse import data
+from mtlcourse import data, methods
 from mtlcourse.data.relatedness import ACTIVATIONS, _target
 
 BENT = [("bent", 1.0)]
@@ -57,6 +57,26 @@ def test_inputs_and_noise_have_the_printed_spread(spread, x_variance, noise_vari
     assert z.std() == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_noise_is_a_factor_and_leaves_the_inputs_alone(noise):
+    plain, changed = (data.load("relatedness", tasks=BENT, train=2_000, noise=f).train for f in (1.0, noise))
+    assert torch.equal(plain.inputs, changed.inputs)
+    z, residual = regress(changed)
+    assert residual == pytest.approx(noise**2 * 2 * (z**2).sum(), rel=0.15, abs=1e-3)
+
+
+def test_standardised_targets_are_those_of_the_training_split_but_for_two_numbers():
+    tasks = [("bent", 1.0), ("square", -3.0)]
+    plain, changed = (data.load("relatedness", tasks=tasks, phi=20.0, standardise=s) for s in (False, True))
+    for name, scale in (("bent", 1.0), ("square", 3.0)):
+        target = changed.train.targets[name]
+        assert abs(target.mean().item()) < 1e-5 and target.std().item() == pytest.approx(scale, rel=1e-5)
+        before = plain.train.targets[name]
+        for split in ("val", "test"):
+            expected = (getattr(plain, split).targets[name] - before.mean()) / before.std() * scale
+            torch.testing.assert_close(getattr(changed, split).targets[name], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_one_z_for_all_tasks_and_splits_but_fresh_x_and_noise():
     problem = data.load("relatedness", tasks=[("bent", 1.0), ("bent", 1.0)], train=4_000, val=4_000, test=4_000)
     z, _ = regress(problem.train)
@@ -88,8 +108,21 @@ def test_as_printed():
     assert (len(problem.train), len(problem.val), len(problem.test)) == (100, 1_000, 1_000)
     assert problem.encoder == {"name": "mlp", "widths": [5, 5]}
     assert problem.train.inputs.dtype == problem.train.targets["sinc"].dtype == torch.float32
-    assert {key: problem.training["paper"][key] for key in ("epochs", "lr", "optimizer")} == {
-        "epochs": 30, "lr": 0.02, "optimizer": "sgd"}
+    assert problem.training["paper"] == {"epochs": 30, "samples": 100, "lr": 0.02, "optimizer": "sgd", "batch_size": 10}
+
+
+def test_the_paper_budget_trains_as_printed():
+    run = methods.run("hps", "relatedness(val=10, test=10)", budget="paper", progress=False)
+    assert {key: run.config[key] for key in ("epochs", "batch_size", "lr", "optimizer", "weight_decay")} == {
+        "epochs": 30, "batch_size": 10, "lr": 0.02, "optimizer": "sgd", "weight_decay": 0.0}
+    assert run.cost["steps"] == 30 * 10
+
+
+def test_widths_and_batch_size():
+    problem = data.describe("relatedness", widths=(8, 4), batch_size=200)
+    assert problem.encoder == {"name": "mlp", "widths": [8, 4]}
+    assert {problem.training[budget]["batch_size"] for budget in ("paper", "fast", "full")} == {200}
+    assert data.describe("relatedness").training["fast"]["batch_size"] == 50
 
 
 def test_names_count_up_and_elementwise_has_a_target_for_each_product():
@@ -111,6 +144,11 @@ def test_names_count_up_and_elementwise_has_a_target_for_each_product():
     ({"phi": float("inf")}, "phi is inf"),
     ({"product": "outer"}, "Unknown product 'outer'. Known: .*inner"),
     ({"spread": "std"}, "Unknown spread 'std'"),
+    ({"noise": -1}, "noise is -1"),
+    ({"noise": float("nan")}, "noise is nan"),
+    ({"standardise": 1}, "standardise=1 is neither"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"batch_size": True}, "batch_size=True"),
 ])
 def test_options_that_make_no_sense(options, words):
     with pytest.raises(ValueError, match=words):
