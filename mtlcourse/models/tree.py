@@ -12,7 +12,7 @@ from ..encoders import StagedEncoder
 from ..files import unknown
 from ..tasks import Problem
 from .base import Encoder, MTLModel
-from .dsmtl import DSMTL, Gate
+from .dsmtl import DSMTL, GATES, Gate
 
 Points = Mapping[str, int]
 Groups = Sequence[Mapping[str, Hashable]]
@@ -46,6 +46,8 @@ class Tree(MTLModel):
         if groups is not None and (points is not None or gate is not None):
             raise ValueError("A tree is given by groups or by points, not both; gates need points, because only "
                              "these say which modules are f_S.")
+        if gate is not None and gate not in GATES:
+            raise ValueError(unknown("gate", str(gate), GATES))
         trunk = self.new_encoder("shared")
         if groups is None:
             points = dict.fromkeys(self.task_names, trunk.points) if points is None else points

@@ -64,6 +64,11 @@ def test_the_printed_equation_with_and_without_gates(gate):
     assert tree.alphas() == dict.fromkeys(tree.gates, 0.5)
 
 
+def test_an_unknown_gate_is_told_even_where_no_task_has_one():
+    with pytest.raises(ValueError, match="projected"):
+        models.Tree(small(), gate="projcted")
+
+
 def test_a_gate_weighs_by_alpha():
     tree = built(Tree, points=POINTS, gate="projected").double()
     tree.gates["size"].value.data.fill_(0.3)
