@@ -12,8 +12,11 @@ COURSE = sorted(path for path in FOLDER.glob("*.ipynb") if lessons.NAME.fullmatc
 # Other values for the parameters that are a notebook's own, by its number: {"01": ["batch_size=64"]}.
 OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["method=DSMTL-IL"],
        "11": ["angle=150", "length=0.3"], "22": ["lr=0.03"],
+       "12": ["live_methods=['mtan']"],
        "13": ["seeds=[3]"],
+       "14": ["factor=4.0"], "15": ["draws=12"],
        "30": ["problem=rooms", "methods=['stl', 'hps']", "seeds=[4]", "folder=../build/benchmark"],
+       "90": ["word=attention"],
        "10": ["seeds=[3]"], "23": ["seeds=[3, 5]"],
        "31": ["problem=rooms", "live_methods=['hps', 'dsmtl-il+pcgrad']", "seeds=[4]"]}
 

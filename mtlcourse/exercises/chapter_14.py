@@ -1,0 +1,52 @@
+"""Checks of notebook 14, branching. Imports `exercises`."""
+
+from collections.abc import Callable
+from itertools import product
+
+import torch
+
+from . import exercise, expect
+
+
+@exercise("14.1")
+def sharing_trees(answer: Callable) -> None:
+    """All, less those in which fewer than two tasks enter the shared encoder; counted here."""
+    for m, P in ((2, 2), (3, 4), (2, 6), (1, 5)):
+        expected = sum(sum(p > 1 for p in points) > 1 for points in product(range(1, P + 1), repeat=m))
+        expect(expected, answer(m, P), f"for m={m} tasks and P={P} branch points")
+
+
+@exercise("14.2")
+def mixed(answer: Callable) -> None:
+    """The sum over branches, with softmax(b)."""
+    shared = [lambda z: 2 * z, lambda z: z + 1]
+    private = [lambda z: z * z, lambda z: z - 3]
+    x = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    branches = torch.stack([x * x - 3, 2 * x - 3, 2 * x + 1])
+    for b in ([0.0, 0.0, 0.0], [1.0, -1.0, 0.5], [-40.0, 40.0, -40.0]):
+        weights = torch.softmax(torch.tensor(b, dtype=torch.float64), 0)
+        expect(weights @ branches, answer(b, shared, private, x), f"for b={b}")
+
+
+@exercise("14.3")
+def hypergradient(answer: Callable) -> None:
+    """u + (1 - (1 - xi)^k) (w_k - 1), by differentiating through the steps."""
+    for w, start, xi, k in ((0.3, 0.7, 0.1, 1), (0.3, 0.7, 0.1, 5), (-1.0, 0.5, 0.25, 3), (2.0, 0.2, 1.0, 2)):
+        u = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+        ahead = torch.tensor(w, dtype=torch.float64)
+        for _ in range(k):
+            ahead = ahead - xi * (ahead - u)
+        (expected,) = torch.autograd.grad((ahead - 1) ** 2 / 2 + u**2 / 2, u)
+        expect(expected, answer(w, start, xi, k), f"for w={w}, u={start}, xi={xi}, k={k}")
+
+
+@exercise("14.4")
+def unit_free(answer: Callable) -> None:
+    """w (r - w r) with r = losses / first."""
+    first = torch.tensor([2.0, 0.5, 40.0], dtype=torch.float64)
+    for rates in ([0.5, 0.8, 0.3], [1.0, 1.0, 1.0]):
+        v = torch.tensor([0.2, -0.4, 0.1], dtype=torch.float64, requires_grad=True)
+        r = torch.tensor(rates, dtype=torch.float64)
+        w = torch.softmax(v, 0)
+        (expected,) = torch.autograd.grad(w @ r, v)
+        expect(expected, answer(w.detach(), r * first, first), f"for losses that are {rates} times the first ones")
