@@ -138,7 +138,7 @@ def test_the_environment_is_reused_until_the_constraints_change(clone: Path):
 def test_the_vision_environment_is_one_of_its_own(clone: Path):
     (clone / ".venv").mkdir()
     (clone / ".venv" / ".ready").touch()
-    planned = make(clone, "-n", "test-vision", f"PYTHON={sys.executable}").stdout
+    planned = make(clone, "-n", "test-vision", f"PYTHON={sys.executable}").stdout.replace(sys.executable, "python")
     assert "-m venv --clear .venv-vision" in planned and '-c constraints/vision.txt  -e ".[dev,vision]"' in planned
     assert ".venv/" not in planned and "constraints/core.txt" not in planned
     planned = make(clone, "-n", "test", f"PYTHON={sys.executable}").stdout
