@@ -185,6 +185,13 @@ def part(name: str) -> Iterator[None]:
 
 # --- names -----------------------------------------------------------------------------------------
 
+def same_source(one: Any, other: Any) -> bool:
+    """Whether two functions or classes come from the same place, as those of a notebook cell run twice do."""
+    first, second = [(getattr(thing, "__module__", None), getattr(thing, "__qualname__", id(thing)))
+                     for thing in (one, other)]
+    return first == second
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: what there is, the nearest first.
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from . import data, models, strategies
-from .files import seed_everything, unknown
+from .files import same_source, seed_everything, unknown
 from .procedures import Setting, dsmtl_il, dsmtl_jl, train_once
 from .search.adashare import AdaShare, adashare
 from .search.auxilearn import auxilearn
@@ -155,8 +155,11 @@ _METHODS: dict[str, Method] = {}
 
 def register(name: str, build: Callable[..., nn.Module], procedure: Callable[..., Run] = train_once,
              strategy: str | None = "ew") -> None:
-    """Make an architecture known as `name`; see `Method`. Raises ValueError if the name is taken or no part name."""
-    if name in _METHODS:
+    """Make an architecture known as `name`; see `Method`.
+
+    Raises ValueError if another function or class has the name or if it cannot be part of a method's name.
+    """
+    if name in _METHODS and not same_source(_METHODS[name].build, build):
         raise ValueError(f"A method named {name!r} is there already; choose another name.")
     if parse_part(name) != Part(name):
         raise ValueError(f"{name!r} cannot be a method's name; use letters, digits and hyphens.")

@@ -16,12 +16,6 @@ from mtlcourse.tasks import TensorSplit
 from tests.problems import NEEDS_MAPS, small
 
 
-@pytest.fixture
-def registry(monkeypatch):
-    """Whatever a test registers is forgotten after it."""
-    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
-
-
 def weights(module):
     return {name: tensor.tolist() for name, tensor in module.state_dict().items()}
 
@@ -113,7 +107,7 @@ def test_the_yardsticks_are_there():
     assert type(methods.build("hps", small())) is models.HPS
 
 
-def test_an_own_method_can_be_registered(registry):
+def test_an_own_method_can_be_registered():
     trained = []
 
     def procedure(problem, build, strategy, setting):
@@ -136,9 +130,9 @@ def test_an_own_method_can_be_registered(registry):
     ("my method", "Cannot read 'my method'"), (" mine", "cannot be a method's name; use letters, digits and hyphens"),
     ("mine(T=5)", "cannot be a method's name"), ("mine()", "cannot be a method's name"),
 ])
-def test_names_that_cannot_be_registered(registry, name, message):
+def test_names_that_cannot_be_registered(name, message):
     with pytest.raises(ValueError, match=message):
-        methods.register(name, models.HPS)
+        methods.register(name, models.STL)
     assert "mine" not in methods.names()
 
 
@@ -227,12 +221,12 @@ def test_a_checkpoint_is_written_where_asked(tmp_path):
 
 
 def test_a_problem_may_be_named_with_options(tmp_path, monkeypatch):
-    (tmp_path / "own_problem.py").write_text(
+    (tmp_path / "problem_with_options.py").write_text(
         "from tests.problems import small\ndef make(train=10, void=0.0):\n    return small(train=train, void=void)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    problem = methods.load_problem("own_problem:make(train=12)")
+    problem = methods.load_problem("problem_with_options:make(train=12)")
     assert len(problem.train) == 12 and problem.options == {"train": 12, "void": 0.0}
-    assert methods.run("hps", "own_problem:make(train=12)", budget="smoke", progress=False).cost["steps"] == 1
+    assert methods.run("hps", "problem_with_options:make(train=12)", budget="smoke", progress=False).cost["steps"] == 1
 
 
 # --- counting -----------------------------------------------------------------------------------------------------
@@ -245,7 +239,7 @@ def test_parameters_are_those_of_the_model(name, problem):
     assert methods.count_parameters(name, problem) == sum(p.numel() for p in model.parameters())
 
 
-def test_counting_takes_no_data_and_no_memory(registry, monkeypatch):
+def test_counting_takes_no_data_and_no_memory(monkeypatch):
     devices = set()
 
     class Watched(models.STL):

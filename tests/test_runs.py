@@ -19,9 +19,8 @@ from tests.problems import small
 
 
 @pytest.fixture(autouse=True)
-def own_problem(monkeypatch):
-    """The small problem under a name, forgotten after the test."""
-    monkeypatch.setattr(data.registry, "_PROBLEMS", dict(data.registry._PROBLEMS))
+def own_problem():
+    """The small problem under a name."""
     data.register("small")(made)
     runs.settings.cache_clear()
     yield

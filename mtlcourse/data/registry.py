@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..files import unknown
+from ..files import same_source, unknown
 from ..tasks import Problem
 
 _PROBLEMS: dict[str, Callable[..., Problem]] = {}
@@ -33,17 +33,13 @@ def register(name: str) -> Callable[[Callable[..., Problem]], Callable[..., Prob
 
     def remember(function: Callable[..., Problem]) -> Callable[..., Problem]:
         before = _PROBLEMS.get(name)
-        # The same function again is a notebook cell that is run twice.
-        if before is not None and _home(before) != _home(function):
-            raise ValueError(f"The name {name!r} is taken by {'.'.join(_home(before))}; choose another.")
+        if before is not None and not same_source(before, function):
+            raise ValueError(f"The name {name!r} is taken by {before.__module__}.{before.__qualname__}; "
+                             "choose another.")
         _PROBLEMS[name] = function
         return function
 
     return remember
-
-
-def _home(function: Callable) -> tuple[str, str]:
-    return function.__module__, function.__qualname__
 
 
 def names() -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
-from ..files import derived_seed, unknown
+from ..files import derived_seed, same_source, unknown
 
 NEEDS = ("losses", "gram", "module_grams", "gradients")
 Number = float | int
@@ -179,9 +179,9 @@ _REGISTRY: dict[str, Callable[..., Strategy]] = {}
 
 
 def register(name: str) -> Callable:
-    """Class decorator: make a strategy known to `make` as `name`."""
+    """Class decorator: make a strategy known to `make` as `name`. ValueError if another class has the name."""
     def add(strategy: Callable[..., Strategy]) -> Callable[..., Strategy]:
-        if name in _REGISTRY:
+        if name in _REGISTRY and not same_source(_REGISTRY[name], strategy):
             raise ValueError(f"A strategy named {name!r} is there already; choose another name.")
         _REGISTRY[name] = strategy
         return strategy

@@ -51,12 +51,6 @@ def own(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
-@pytest.fixture
-def registered(monkeypatch):
-    """A copy of the list of problems, so that a test can add to it."""
-    monkeypatch.setattr("mtlcourse.data.registry._PROBLEMS", dict(data.registry._PROBLEMS))
-
-
 def facts(problem):
     tasks = [(t.name, t.loss, list(t.metrics), t.out_channels, t.dense, t.kind) for t in problem.tasks]
     return problem.name, tasks, problem.input_shape, problem.encoder, problem.options, problem.training
@@ -121,7 +115,7 @@ def test_with_data_is_not_an_option():
         data.load("rooms", with_data=False)
 
 
-def test_registered_problems_are_listed_and_loaded(registered):
+def test_registered_problems_are_listed_and_loaded():
     seen = []
 
     @data.register("tiny")
@@ -175,7 +169,7 @@ def test_what_is_wrong_with_an_address_is_said(own, address, error, words):
         data.load(address)
 
 
-def test_options_that_no_run_could_store_are_refused(registered):
+def test_options_that_no_run_could_store_are_refused():
     @data.register("tiny")
     def tiny(factor=1.0):
         return data.describe("rooms")
@@ -184,7 +178,7 @@ def test_options_that_no_run_could_store_are_refused(registered):
         data.describe("tiny", factor=float("nan"))
 
 
-def test_a_problem_keeps_what_its_own_function_set(registered):
+def test_a_problem_keeps_what_its_own_function_set():
     @data.register("tiny")
     def tiny(version="1"):
         return dataclasses.replace(data.describe("rooms"), options={"version": "1.2", "origin": "here"})

@@ -41,7 +41,15 @@ def test_options_that_make_no_sense_are_refused(name, options, words):
 
 def test_register_refuses_a_name_twice():
     with pytest.raises(ValueError, match="there already"):
-        strategies.register("ew")(strategies.EqualWeighting)
+        strategies.register("ew")(strategies.RandomWeighting)
+
+
+def test_a_cell_that_registers_may_run_twice():
+    for _ in range(2):
+        @strategies.register("mine")
+        class Mine(strategies.EqualWeighting):
+            pass
+    assert type(make("mine")) is Mine
 
 
 def test_tasks_tell_their_name_and_kind():
