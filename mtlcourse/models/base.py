@@ -6,7 +6,7 @@ written down twice.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -110,6 +110,12 @@ class MTLModel(nn.Module):
         return {**self.__dict__, "exits": None}  # they belong to a graph, which a copy of the model does not have
 
     # --- who uses what ---
+
+    def learning(self, without: Iterable[nn.Parameter] = ()) -> list[nn.Parameter]:
+        """The trainable parameters, those of `without` left out."""
+        left_out = {id(parameter) for parameter in without}
+        return [parameter for parameter in self.parameters()
+                if parameter.requires_grad and id(parameter) not in left_out]
 
     def _users(self) -> dict[int, set[str]]:
         users: dict[int, set[str]] = {}

@@ -81,10 +81,7 @@ class DSMTL(MTLModel):
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """All that learns; gates without weight decay, which would pull them towards the private encoder."""
         gates = [parameter for parameter in self.gates.parameters() if parameter.requires_grad]
-        chosen = {id(parameter) for parameter in gates}
-        others = [parameter for parameter in self.parameters()
-                  if parameter.requires_grad and id(parameter) not in chosen]
-        groups = [{"params": others, "lr": lr, "weight_decay": weight_decay},
+        groups = [{"params": self.learning(without=gates), "lr": lr, "weight_decay": weight_decay},
                   {"params": gates, "lr": lr, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 

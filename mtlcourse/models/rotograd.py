@@ -96,10 +96,7 @@ class RotoGrad(HPS):
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The network, and the slower rotations without weight decay."""
         rotations = list(self.rotations.parameters())
-        chosen = {id(parameter) for parameter in rotations}
-        others = [parameter for parameter in self.parameters()
-                  if parameter.requires_grad and id(parameter) not in chosen]
-        return [{"params": others, "lr": lr, "weight_decay": weight_decay},
+        return [{"params": self.learning(without=rotations), "lr": lr, "weight_decay": weight_decay},
                 {"params": rotations, "lr": self.speed * lr, "weight_decay": 0.0}]
 
     def after_backward(self, losses: Mapping[str, Tensor], weights: Any) -> None:

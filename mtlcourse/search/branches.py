@@ -127,8 +127,7 @@ class Supernet(MTLModel):
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The weights, without the logits."""
-        logits = {id(parameter) for parameter in self.architecture_parameters()}
-        weights = [p for p in self.parameters() if p.requires_grad and id(p) not in logits]
+        weights = self.learning(without=self.architecture_parameters())
         return [{"params": weights, "lr": lr, "weight_decay": weight_decay}]
 
     @property

@@ -153,8 +153,7 @@ class MTLNAS(Fused):
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The weights, without the logits."""
-        weights = [p for p in self.parameters() if p.requires_grad and p is not self.alpha]
-        return [{"params": weights, "lr": lr, "weight_decay": weight_decay}]
+        return [{"params": self.learning(without=[self.alpha]), "lr": lr, "weight_decay": weight_decay}]
 
     def mean_entropy(self) -> Float[Tensor, ""]:
         """The mean of H(p_e), in nats: log 2 for undecided edges, 0 for decided ones."""

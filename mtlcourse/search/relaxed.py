@@ -83,5 +83,4 @@ class Relaxed(MTLModel):
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The weights, without the logits."""
-        weights = [p for p in self.parameters() if p.requires_grad and p is not self.logits]
-        return [{"params": weights, "lr": lr, "weight_decay": weight_decay}]
+        return [{"params": self.learning(without=[self.logits]), "lr": lr, "weight_decay": weight_decay}]
