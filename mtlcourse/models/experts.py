@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..encoders import build
+from ..encoders import StagedEncoder, build
 from ..files import part
 from ..tasks import Problem
 from .base import Encoder, MTLModel
@@ -67,12 +67,9 @@ class CGC(MTLModel):
 
     def __init__(self, problem: Problem, encoder: Encoder = None, shared: int = 1, own: int = 1):
         super().__init__(problem, encoder)
-        check_memory(_count("shared", shared, 1) + _count("own", own, 0) * len(self.tasks), self._encoder,
-                     self.input_shape)
-        self.shared = nn.ModuleList(self.new_encoder(_numbered("shared", k)) for k in range(shared))
-        self.own = nn.ModuleDict({
-            name: nn.ModuleList(self.new_encoder(_numbered(f"private.{name}", k)) for k in range(own))
-            for name in self.task_names})
+        common, private = _experts(self, shared, own)
+        self.shared = nn.ModuleList(common)
+        self.own = nn.ModuleDict({name: nn.ModuleList(encoders) for name, encoders in private.items()})
         self.gates = nn.ModuleDict({name: _gate(f"gate.{name}", self.input_shape, own + shared)
                                     for name in self.task_names})
         self.add_heads(self.shared[0].out_shape)
@@ -125,11 +122,7 @@ class PLE(MTLModel):
 
     def __init__(self, problem: Problem, encoder: Encoder = None, shared: int = 1, own: int = 1):
         super().__init__(problem, encoder)
-        check_memory(_count("shared", shared, 1) + _count("own", own, 0) * len(self.tasks), self._encoder,
-                     self.input_shape)
-        common = [self.new_encoder(_numbered("shared", k)) for k in range(shared)]
-        private = {name: [self.new_encoder(_numbered(f"private.{name}", k)) for k in range(own)]
-                   for name in self.task_names}
+        common, private = _experts(self, shared, own)
         *before, last = range(1, common[0].points)
         self.levels = nn.ModuleList(
             Level([encoder.stages[p - 1] for encoder in common],
@@ -187,6 +180,15 @@ class Level(nn.Module):
 
 
 # --- building ------------------------------------------------------------------------------------------------
+
+def _experts(model: MTLModel, shared: int, own: int) -> tuple[list[StagedEncoder], dict[str, list[StagedEncoder]]]:
+    """The shared encoders, and each task's own; refused if they cannot be or do not fit into memory."""
+    check_memory(_count("shared", shared, 1) + _count("own", own, 0) * len(model.tasks), model._encoder,
+                 model.input_shape)
+    return ([model.new_encoder(_numbered("shared", k)) for k in range(shared)],
+            {name: [model.new_encoder(_numbered(f"private.{name}", k)) for k in range(own)]
+             for name in model.task_names})
+
 
 def _numbered(name: str, k: int) -> str:
     """The part that expert k of a kind is: the first one is the encoder that other models have."""
