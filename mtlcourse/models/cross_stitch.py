@@ -1,6 +1,7 @@
 """Cross-stitch networks: each task's features become a linear mixture of all tasks'. Imports `models.mixing`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,18 +23,36 @@ class CrossStitch(Mixing):
     after: the stages that are followed by a stitch, numbered from 1. Default: all.
     channelwise: False for one number a pair of tasks in place of one a channel.
     share_first: so many stages, counted from the input, are one for all tasks.
-    Raises ValueError for weights outside [0, 1] and for stages that are not there.
+    speed: learning rate of the units w, as a multiple of the model's. The source, which trains with SGD, does
+        best with 100 to 1,000 (table 2): w is larger than other weights, and its gradients are too small to move it.
+        Here the default is 1, because steps of Adam, the default optimiser, do not depend on the gradient's scale.
+        Units are a group of parameters of their own, without weight decay, which would draw all that is passed on
+        towards zero.
+    Raises ValueError for weights outside [0, 1], a speed that is not positive, and stages that are not there.
     Source: I. Misra, A. Shrivastava, A. Gupta, M. Hebert, Cross-stitch Networks for Multi-task Learning, CVPR 2016,
     equation 1 and section 4. The sizes that Deep Safe Multi-Task Learning prints in tables 1, 2 and 4 are those of
     `channelwise=False, share_first=1`: less than single-task learning's by m - 1 first layers.
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None, own: float = 0.9,
-                 after: Sequence[int] | None = None, channelwise: bool = True, share_first: int = 0):
+                 after: Sequence[int] | None = None, channelwise: bool = True, share_first: int = 0,
+                 speed: float | int = 1):
+        if not speed > 0:
+            raise ValueError(f"speed={speed!r}: the learning rate of the units, as a multiple of the model's, must be "
+                             "positive.")
+
         def layers(shape: tuple[int, ...]) -> list[Layer]:
             return [lambda t: Stitch(starting_weights(own, t, len(problem.tasks)), shape[0] if channelwise else 1)]
 
         super().__init__(problem, encoder, layers, after, share_first=share_first)
+        self.speed = speed
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """The networks, and the units at a speed of their own, without weight decay."""
+        units = [w for stitches in self.mixers.values() for w in stitches.parameters() if w.requires_grad]
+        groups = [{"params": self.learning(without=units), "lr": lr, "weight_decay": weight_decay},
+                  {"params": units, "lr": self.speed * lr, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
 
     def mixing(self) -> dict[int, Float[Tensor, "m m"]]:
         """`{stage: w}`: how much each task (rows) takes from each, on the mean over channels, as it is now."""

@@ -1,7 +1,8 @@
 """Mixtures of experts: MMoE, CGC and PLE, where each task weighs several encoders anew for each sample.
 
 Imports `encoders`, `files`, `tasks`, `models.base`. An expert is an encoder, or for PLE one stage of an encoder; a
-gate looks at a sample and says how much of each expert a task takes.
+gate looks at a sample and says how much of each expert a task takes. In the sources a gate is a linear map
+without bias; here it has a bias, and so can prefer an expert whatever the sample.
 """
 
 import os
@@ -25,6 +26,7 @@ class Gate(nn.Module):
     shape: of one sample s, the gate's input. A map is averaged over squares of pixels, to at most 8 x 8 of them,
         because a linear layer on all pixels would be larger than many an encoder; anything else is
         flattened as it is.
+    The sources have no bias b: there gates are `softmax(A s)`.
     A choice among one needs no parameters.
     """
 
@@ -45,8 +47,9 @@ class Gate(nn.Module):
 
 def mix(shares: Float[Tensor, "batch choices"], outputs: Sequence[Tensor]) -> Tensor:
     """The mixture of the experts' outputs, each `(batch, ...)`: sum over k of `shares[:, k] * outputs[k]`."""
-    return sum(share.view(-1, *[1] * (output.dim() - 1)) * output
-               for share, output in zip(shares.unbind(1), outputs, strict=True))
+    mixture: Tensor = sum(share.view(-1, *[1] * (output.dim() - 1)) * output
+                          for share, output in zip(shares.unbind(1), outputs, strict=True))
+    return mixture
 
 
 class CGC(MTLModel):
@@ -64,6 +67,9 @@ class CGC(MTLModel):
     Source: Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
     Recommendations, section 4.1.
     """
+
+    shared: nn.ModuleList
+    own: Mapping[str, nn.ModuleList]
 
     def __init__(self, problem: Problem, encoder: Encoder = None, shared: int = 1, own: int = 1):
         super().__init__(problem, encoder)
@@ -132,7 +138,8 @@ class PLE(MTLModel):
         self.add_heads(common[0].out_shape)
 
     def route(self, task: str) -> list[nn.Module]:
-        *before, last = self.levels
+        levels: list[Level] = list(self.levels)
+        *before, last = levels
         modules: list[nn.Module] = []
         for level in before:
             modules += [level.shared, *level.own.values(), level.gate]
@@ -159,6 +166,11 @@ class Level(nn.Module):
     shared: the shared experts.  own: `{task: its experts}`.  shape: of one sample of their input.
     number: of the level, from 1.  shared_gate: whether there is one.
     """
+
+    gate: Gate
+    shared: nn.ModuleList
+    own: Mapping[str, nn.ModuleList]
+    gates: nn.ModuleDict
 
     def __init__(self, shared: Sequence[nn.Module], own: Mapping[str, Sequence[nn.Module]], shape: Sequence[int],
                  number: int, shared_gate: bool):
@@ -207,8 +219,9 @@ def _count(option: str, value: int, least: int) -> int:
 
 
 def check_memory(experts: int, encoder: Encoder, input_shape: Sequence[int]) -> None:
-    """Refuse, before anything is allocated, to make more experts than the memory of this machine can train.
+    """Refuse, before anything is allocated, to make more experts than the main memory of this machine can train.
 
+    Only the host's memory is looked at, in which models are made; whether they then fit on an accelerator is not.
     Training holds each parameter four times: itself, its gradient, and the two moments of Adam.
     encoder: a spec or a list of modules, of which there will be `experts`.
     Raises ValueError with the numbers. On the meta device, which holds no numbers, everything fits.

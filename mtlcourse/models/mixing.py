@@ -5,7 +5,7 @@ they come after, and their norm.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ class Mixing(MTLModel):
     maps: only stages that give maps can.
     share_first: so many stages are one for all tasks, and start as those of `HPS`.
     """
+
+    private: Mapping[str, StagedEncoder]  # these are ModuleDicts, whose type does not say of what
+    mixers: Mapping[str, nn.ModuleList]
 
     def __init__(self, problem: Problem, encoder: Encoder, layers: Callable[[tuple[int, ...]], list[Layer]],
                  after: Sequence[int] | None, maps: bool = False, share_first: int = 0):
@@ -129,6 +132,8 @@ def starting_weights(own: float, task: int, m: int) -> list[float]:
 def group_norm(channels: int, pixels: int = 1) -> nn.GroupNorm:
     """The course's norm: up to four groups, or one where a group would be left with a single value.
 
+    Of a group of two values, such as a vector of two features, only the sign of their difference remains, unless that
+    is tiny.
     Raises ValueError for a single value, of which a norm leaves nothing.
     """
     if channels * pixels == 1:

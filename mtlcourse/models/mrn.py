@@ -26,13 +26,24 @@ class MRN(StackedHeads):
     covariances are set to what the weights say, in closed form, one mode after the other (`estimate`). The
     covariance of the tasks is what the model has learned about their relations (`covariance("tasks")`).
 
+    Outputs that a task does not have are zeros in W (`tensors.stack`), and zeros are data to the prior: a task with
+    fewer classes than others has a smaller variance for that, and so have classes that few tasks have. Entries that
+    are not there could only be left out of an estimate without closed form. Tasks of equal size have none.
+
     strength: weight of the prior, not negative. Only the product of the three covariances has a scale, so each is
         scaled to variances that are one on average, and this weight stands for the rest.
     ridge: then added to the diagonal of each covariance, positive. W has few entries for such large matrices: most
         eigenvalues would be zero, and their inverses would be all there is of the penalty.
     Raises ValueError for options that cannot be, and for heads that cannot be stacked, see `tensors`.
-    Source: Learning Multiple Tasks with Multilinear Relationship Networks, section 4. The authors' public code
-    updates after each step, and scales inverses instead of covariances.
+    Source: Learning Multiple Tasks with Multilinear Relationship Networks, section 4. Departures from it:
+    - the prior is on the output layers alone, as in the authors' public code; in the paper it is on all layers that
+      a task has for itself (the last two in its experiments), with covariances for each;
+    - covariances are set after each epoch, one with the new values of those before it; in the code after each step,
+      all with the old values;
+    - they are scaled to mean variance one, where the paper takes them as estimated and the code scales the inverses
+      to trace one;
+    - the ridge is by default a tenth of the mean variance; there it is small, to keep inverses finite (1e-5 in the
+      code).
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None, strength: float = 1e-3, ridge: float = 0.1):

@@ -4,7 +4,7 @@ Imports `encoders`, `models.base`, `models.mixing`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -34,9 +34,13 @@ class MTAN(MTLModel):
     are not there or give no maps.
     Source: S. Liu, E. Johns, A. J. Davison, End-to-End Multi-Task Learning with Attention, CVPR 2019, equations 1 and
     2. There a mask looks at a map from the middle of a block; a stage shows only its output, which masks here look
-    at. Norms are group norms. The sizes that Deep Safe Multi-Task Learning prints in tables 1, 2 and 4 are exactly
-    those of attention to the four residual stages, `after=[2, 3, 4, 5]`; table 3 repeats table 4's.
+    at. There batch norm comes before the sigmoid, here group norm: a mask is normalised within its own sample, so
+    that how open it is on the whole is learned and hardly depends on the input. The sizes that Deep Safe Multi-Task
+    Learning prints in tables 1, 2 and 4 are exactly those of attention to the four residual stages,
+    `after=[2, 3, 4, 5]`; table 3 repeats table 4's.
     """
+
+    attention: Mapping[str, nn.ModuleList]
 
     def __init__(self, problem: Problem, encoder: Encoder = None, after: Sequence[int] | None = None):
         super().__init__(problem, encoder)
@@ -85,6 +89,7 @@ class MTAN(MTLModel):
     def _attended(self, task: str, maps: list[Map], leave: bool = False) -> tuple[Map, list[Map]]:
         """The last a_tk and all masks. With `leave` what is shared ends before the last mask."""
         masks: list[Map] = []
+        a: Map
         for i, (z, module) in enumerate(zip(maps, self.attention[task], strict=True)):
             seen = [pooled(self.carry[i - 1](a), z.shape[-2:])] if i else []
             if leave and i == len(maps) - 1:
@@ -119,7 +124,7 @@ class Carry(nn.Module):
         return nn.functional.relu(self.block(a) + self.skip(a))
 
 
-def pooled(a: Float[Tensor, "batch channels _ _"], size: Sequence[int]) -> Float[Tensor, "batch channels _ _"]:
+def pooled(a: Float[Tensor, "batch channels _ _"], size: torch.Size) -> Float[Tensor, "batch channels _ _"]:
     """Maxima of `a` over as many rectangles as a map of `size` has pixels."""
     strides = [-(-old // new) for old, new in zip(a.shape[-2:], size, strict=True)]
     maxima = nn.functional.max_pool2d(a, strides, ceil_mode=True)  # a quarter of the adaptive one's time

@@ -18,14 +18,16 @@ NORMS = ("group", "none")
 class NDDR(Mixing):
     """Neural discriminative dimensionality reduction: an encoder a task, fused by 1 x 1 convolutions.
 
-    after stage k: `z_t <- norm_t(W_t [z_1; ...; z_m])`. The concatenation has m C channels, W_t is a 1 x 1
+    after stage k: `z_t <- relu(norm_t(W_t [z_1; ...; z_m]))`. The concatenation has m C channels, W_t is a 1 x 1
     convolution to C channels without bias, on vectors a linear map.
 
     own: where training starts: W_t takes each channel of task t with weight own and the same channel of the other
-        tasks with the rest of 1 in equal parts. Without norm, own=1 is single-task learning and own=1/m averaging.
+        tasks with the rest of 1 in equal parts. With norm="none", own=1 is single-task learning and own=1/m averaging.
     after: the stages that are followed by a fusion, numbered from 1. Default: all.
-    norm: "group" (default) or "none". The source has batch norm; the course has group norm everywhere, because batch
-        statistics mix samples. Both have as many parameters.
+    norm: "group" (default): norm and ReLU, as in the source's layer. "none": neither, `z_t <- W_t [z_1; ...; z_m]`.
+        The source has batch norm; the course has group norm everywhere, because batch statistics mix samples. Both
+        have as many parameters. (Whatever the input, a group norm gives a group of channels the same mean; it is the
+        ReLU that leaves something to see for a head that averages the pixels of few channels.)
     Raises ValueError for weights outside [0, 1], unknown norms, stages that are not there, and stages that give
     neither vectors nor maps.
     Source: Y. Gao, J. Ma, M. Zhao, W. Liu, A. L. Yuille, NDDR-CNN: Layerwise Feature Fusing in Multi-Task CNNs by
@@ -57,9 +59,10 @@ class Fusion(nn.Module):
         self.reduce = (nn.Linear(incoming, channels, bias=False) if len(shape) == 1 else
                        nn.Conv2d(incoming, channels, 1, bias=False))
         self.norm = group_norm(channels, math.prod(shape[1:])) if norm else nn.Identity()
+        self.activation = nn.ReLU() if norm else nn.Identity()
         with torch.no_grad():
             weights = torch.cat([weight * torch.eye(channels) for weight in start], 1)
             self.reduce.weight.copy_(weights.view_as(self.reduce.weight))
 
     def forward(self, z: Float[Tensor, "m batch channels *pixels"]) -> Float[Tensor, "batch channels *pixels"]:
-        return self.norm(self.reduce(z.transpose(0, 1).flatten(1, 2)))
+        return self.activation(self.norm(self.reduce(z.transpose(0, 1).flatten(1, 2))))

@@ -23,8 +23,9 @@ class MaxRoam(HPS):
     `interval` steps each mask gives up one of its units at random for one that the task has never had, until the
     task has had all.
 
-    share: of the units that a task uses at a time, in (0, 1]; with 1 it is hard parameter sharing. The first
-        masks together use every unit, if share is at least 1 / m.
+    share: of the units that a task uses at a time, in (0, 1]; with 1 it is hard parameter sharing. Of n units behind
+        a stage these are k = share * n, rounded to a whole number (a half to the even one), and at least 1. The first
+        masks together use every unit if and only if m * k >= n; where k is rounded down, share = 1 / m may not do.
     interval: steps from swap to swap.
     Behind the first mask each task passes the stages on its own, so a step costs nearly that of m nets, at
     hard sharing's number of parameters. Masks are buffers, and a swap depends on the seed, the step, the stage and

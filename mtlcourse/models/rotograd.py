@@ -1,5 +1,6 @@
-"""RotoGrad: a rotation for each task between shared encoder and head, so that the tasks' gradients agree.
+"""RotoGrad's rotations: one for each task between shared encoder and head, so that the tasks' gradients agree.
 
+This is the rotation half of RotoGrad, which the authors' code calls RotateOnly; its scaling of gradients is not here.
 Imports `tasks`, `models.base`, `models.hps`.
 """
 
@@ -35,7 +36,8 @@ class Rotation(nn.Module):
 
 
 class RotoGrad(HPS):
-    """RotoGrad: hard sharing, where each task looks at the shared representation from an angle of its own.
+    """The rotation half of RotoGrad (RotateOnly in the authors' code): hard sharing, where each task looks at the
+    shared representation from an angle of its own.
 
     prediction of task t: `h_t(R_t z)`, where z = f_S(x) and R_t is a rotation that the head takes as it is: no
     task loss trains it, and it is in no task's route. With g_t the gradient of task t's loss at `R_t z`, divided
@@ -51,9 +53,11 @@ class RotoGrad(HPS):
         follows, and it settles if the leader is the slower one. They are a group of parameters of their
         own, without weight decay. Since the optimisers here keep a state for each number, that is an optimiser
         of its own, which is scheduled and checkpointed with everything else.
-    The source's other half, task gradients of one norm, is what a strategy does and no architecture can:
-    "rotograd+gradnorm", or any other strategy. Its code minimises `|R_t v - g_t|^2`, which is the same, because a
-    rotation keeps lengths; and it takes the exponential map where `Rotation` has Cayley's.
+    The source's other half is not in it: the tasks' gradients at z are scaled to one norm, a mean of their norms that
+    counts tasks more whose norm has fallen less since the beginning. Weighing gradients is what a strategy does and
+    no architecture can; with "rotograd+gradnorm" one has what the authors' code calls RotoGradNorm.
+    That code minimises `|R_t v - g_t|^2`, which is the same up to a factor for each task, because a rotation keeps
+    lengths; and it takes the exponential map where `Rotation` has Cayley's.
     Raises ValueError for options that cannot be.
     Source: RotoGrad: Gradient Homogenization in Multitask Learning, and the authors' public code.
     """
@@ -103,7 +107,8 @@ class RotoGrad(HPS):
         """Give the rotations their gradient, from the task gradients that the backward pass has left.
 
         Some strategies differentiate one loss after the other, others a weighted sum; since g_t is divided by its
-        norm, both leave the same. A task whose loss has weight zero has no say, and no gradient.
+        norm, both leave the same where weights are positive. In a sum, a negative weight would turn g_t around (no
+        strategy here that looks at losses only has one), and a task with weight zero has no say, and no gradient.
         """
         rows, rotations, turned = {}, {}, {}
         for name, gradient in self._gradients.items():

@@ -1,6 +1,6 @@
 """Task switching network: one encoder and one decoder for all tasks, told by a code which task it is.
 
-Imports `encoders`, `files`, `tasks`, `models.base`.
+Imports `files`, `tasks`, `models.base`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..encoders import decoder
 from ..files import part
 from ..tasks import Problem
 from .base import Encoder, MTLModel
@@ -64,7 +63,7 @@ class TSN(MTLModel):
         for task in self.tasks:
             with part(f"head.{task.name}"):
                 self.heads[task.name] = (nn.Conv2d(self.decoder.channels, task.out_channels, 1) if task.dense
-                                         else decoder(task, shapes[-1], self.input_shape))
+                                         else self._decoder(task, shapes[-1], self.input_shape))
 
     def route(self, task: str) -> list[nn.Module]:
         conditioned = self.decoder if task in self.dense else self.block

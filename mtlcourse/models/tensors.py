@@ -1,10 +1,18 @@
 """Tensor models of the heads: DMTRL factorises the stack of their weights, TNRMTL keeps its trace norms small.
 
 Imports `files`, `tasks`, `models.base`, `models.hps`. The output layers of all heads are stacked to one tensor W
-of shape (features, classes, tasks); heads with fewer outputs than the largest are filled up with zeros.
+of shape (features, classes, tasks); heads with fewer outputs than the largest are filled up with zeros. To all that
+is done with W these zeros are data like the rest: factors start at what is nearest to them too, and norms and
+covariances count them.
+
+Where heads are single linear layers, as on vectors and pooled maps, all output layers look at the same features: the
+shared representation. Heads for dense tasks (`DenseDecoder`, `ASPPDecoder`) have a layer or more before the output
+layer, and its features are the task's own. Feature i of one task then has nothing to do with feature i of another:
+the stack is formal, and only training with it can relate what it puts side by side.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,15 +31,22 @@ Stack = Float[Tensor, "features classes tasks"]
 def output_layers(model: MTLModel) -> dict[str, tuple[str, nn.Module]]:
     """`{task: (name inside the head, layer)}` of the layer that makes each task's outputs: its head's last one.
 
-    Raises ValueError when these layers do not all look at the same number of features, so that no tensor
-    can be made of them.
+    Raises ValueError when no tensor can be made of these layers: some make outputs for each pixel and others for a
+    whole sample, or they do not all look at the same number of features.
     """
-    layers = {name: [(place, layer) for place, layer in head.named_modules()
-                     if isinstance(layer, (nn.Linear, nn.Conv2d))][-1] for name, head in model.heads.items()}
+    dense = [task.name for task in model.tasks if task.dense]
+    pooled = [task.name for task in model.tasks if not task.dense]
+    if dense and pooled:
+        raise ValueError(f"{type(model).__name__} stacks the output layers of all heads to one tensor, but those of "
+                         f"{dense} look at pixels and those of {pooled} at whole samples. Use tasks of one kind, all "
+                         "dense or none.")
+    layers: dict[str, tuple[str, nn.Module]] = {
+        name: [(place, layer) for place, layer in head.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+        for name, head in model.heads.items()}
     sizes = {name: layer.weight[0].numel() for name, (_, layer) in layers.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"{type(model).__name__} stacks the output layers of all heads to one tensor, but they look "
-                         f"at different numbers of features: {sizes}. Use tasks of one kind, all dense or none.")
+                         f"at different numbers of features: {sizes}. Use an encoder whose heads end alike.")
     return layers
 
 
@@ -46,6 +61,7 @@ def stack(weights: Sequence[Tensor]) -> Stack:
 class StackedHeads(HPS):
     """Hard sharing whose heads can be looked at as one tensor; the base of the models here and of `MRN`.
 
+    For heads of more than one layer the stack is formal, see the top of this file.
     Raises ValueError for heads that cannot be stacked, see `output_layers`.
     """
 
@@ -65,16 +81,19 @@ def unfold(W: Float[Tensor, "*shape"], mode: int) -> Float[Tensor, "rows columns
 
 # --- factorised ------------------------------------------------------------------------------------------------
 
+AMONG_TASKS = 2  # the least rank in the task mode, if there are so many tasks; see `DMTRL`
+
+
 class Tucker(nn.Module):
     """`W = S x1 U1 x2 U2 x3 U3`: a core S of size (r1, r2, r3), and a factor matrix U for each mode.
 
     W: what to start from; the factors are the leading singular vectors of its matricisations, the core is W
-    seen in them. share: the ranks as a fraction of the full ones.
+    seen in them. share: the ranks as a fraction of the full ones; r3, that of the tasks, is at least min(m, 2).
     """
 
     def __init__(self, W: Stack, share: float):
         super().__init__()
-        factors = [_svd(unfold(W, mode), share)[0] for mode in range(3)]
+        factors = [_svd(unfold(W, mode), share, least)[0] for mode, least in enumerate((1, 1, AMONG_TASKS))]
         core = torch.einsum("dct,di,cj,tk->ijk", W, *factors)
         self.core, self.factors = nn.Parameter(core), nn.ParameterList(factors)
 
@@ -86,14 +105,15 @@ class TensorTrain(nn.Module):
     """`W[d, c, t] = A1[d] A2[:, c] A3[:, t]`: a matrix, a three-way core and a matrix, contracted in turn.
 
     W: what to start from; factors by two singular value decompositions, from the left.
-    share: the ranks as a fraction of the full ones.
+    share: the ranks as a fraction of the full ones; that of the last cut, which parts the tasks from the rest, is at
+        least min(m, 2).
     """
 
     def __init__(self, W: Stack, share: float):
         super().__init__()
         features, classes, tasks = W.shape
         first, rest = _svd(W.reshape(features, -1), share)
-        second, third = _svd(rest.reshape(-1, tasks), share)
+        second, third = _svd(rest.reshape(-1, tasks), share, AMONG_TASKS)
         self.first, self.third = nn.Parameter(first), nn.Parameter(third)
         self.second = nn.Parameter(second.reshape(first.shape[1], classes, -1))
 
@@ -104,22 +124,23 @@ class TensorTrain(nn.Module):
 class LastAxis(nn.Module):
     """`W[..., t] = sum_k L_k V[k, t]`: the weights of each task are a combination of r basis matrices.
 
-    W: what to start from, by singular value decomposition.  share: r as a fraction of the full rank.
+    W: what to start from, by singular value decomposition.
+    share: r as a fraction of the full rank, but at least min(m, 2).
     """
 
     def __init__(self, W: Stack, share: float):
         super().__init__()
-        basis, mixing = _svd(W.reshape(-1, W.shape[-1]), share)
+        basis, mixing = _svd(W.reshape(-1, W.shape[-1]), share, AMONG_TASKS)
         self.basis, self.mixing = nn.Parameter(basis.reshape(*W.shape[:2], -1)), nn.Parameter(mixing)
 
     def forward(self) -> Stack:
         return self.basis @ self.mixing
 
 
-def _svd(matrix: Float[Tensor, "rows columns"], share: float) -> tuple[Tensor, Tensor]:
-    """Factors `U` and `S V^T` of the best approximation whose rank is `share` of the full one, at least 1."""
+def _svd(matrix: Float[Tensor, "rows columns"], share: float, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Factors `U` and `S V^T` of the best approximation of a rank: `share` of the full one, not less than `least`."""
     U, S, V = torch.linalg.svd(matrix.double(), full_matrices=False)
-    rank = max(1, round(share * len(S)))
+    rank = max(least, round(share * len(S)))  # where it is more than there is, the slices take all
     return U[:, :rank].to(matrix), (S[:rank, None] * V[:rank]).to(matrix)
 
 
@@ -136,8 +157,10 @@ class DMTRL(StackedHeads):
 
     tensor: "tucker", "tt" (tensor train) or "laf" (last axis flattening), see `Tucker`, `TensorTrain` and
         `LastAxis`.
-    share: all ranks as a fraction of the full ones, in (0, 1]. (The paper takes them from a threshold on the singular
-        values of trained single-task nets, which are not there yet.)
+    share: all ranks as a fraction of the full ones, in (0, 1]. Among m tasks, though, the rank is at least min(m, 2),
+        as far as the other two let it: with rank 1 the output weights of all tasks would be multiples of one, so two
+        tasks could not differ in what they look at. (The paper takes ranks from a threshold on the singular values
+        of trained single-task nets, which are not there yet.)
     The paper factorises every layer of m equal nets. Here it is the heads on a shared encoder, as in Balanced
     Multi-task Learning, section 4.1.2.
     Raises ValueError for an unknown tensor, a share outside (0, 1], and heads that cannot be stacked.
@@ -161,8 +184,8 @@ class DMTRL(StackedHeads):
     def route(self, task: str) -> list[nn.Module]:
         return [*self.shared.stages, self.tensor, self.heads[task]]
 
-    def represent(self, x: Tensor, tasks: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """For each task's head the representation, and the task's slice of the tensor."""
+    def represent(self, x: Tensor, tasks: Sequence[str]) -> dict[str, Any]:
+        """For each task's head a pair: the representation, and the task's slice of the tensor."""
         z, slices = self.shared(x), dict(zip(self.task_names, self.stacked().unbind(-1), strict=True))
         return {name: (self.leave(name, z), self.leave(name, slices[name])) for name in tasks}
 

@@ -5,6 +5,7 @@ import torch
 
 from mtlcourse import data, methods, models
 from mtlcourse.files import seed_everything
+from mtlcourse.updates import make_step
 from tests.models.test_sharing import PROBLEMS, batch_of, image
 from tests.problems import small
 
@@ -95,6 +96,39 @@ def test_behind_the_last_stitch_stages_are_a_tasks_own():
     assert [len(group) for group in net.shared_modules()] == [2 * 3]  # weight and bias of three first stages
 
 
+@pytest.mark.parametrize("options", [{}, {"speed": 100}, {"speed": 0.5, "share_first": 1}])
+def test_units_have_a_speed_of_their_own_and_no_weight_decay(options):
+    net = built(models.CrossStitch, small(NAMES), **options)
+    network, units = net.param_groups(0.01, 0.3)
+    assert (network["lr"], network["weight_decay"]) == (0.01, 0.3)
+    assert (units["lr"], units["weight_decay"]) == (options.get("speed", 1) * 0.01, 0.0)
+    assert {id(p) for p in units["params"]} == {id(p) for p in net.mixers.parameters()}
+    both = [id(p) for group in (network, units) for p in group["params"]]
+    assert sorted(both) == sorted(id(p) for p in net.parameters())
+
+
+def test_what_is_frozen_is_in_no_group():
+    net = built(models.CrossStitch, small(NAMES))
+    net.mixers.requires_grad_(False)
+    (network,) = net.param_groups(0.01, 0.3)
+    assert {id(p) for p in network["params"]} == {id(p) for p in [*net.private.parameters(), *net.heads.parameters()]}
+
+
+def test_a_step_moves_units_at_their_speed_and_nothing_draws_them_to_zero():
+    problem = small(NAMES)
+    moved = {}
+    for speed in (1, 50):
+        net = built(models.CrossStitch, problem, speed=speed)
+        before = {key: p.detach().clone() for key, p in net.named_parameters()}
+        make_step(problem.tasks, net, optimizer="sgd", lr=1e-3, weight_decay=10.0)(batch_of(problem))
+        moved[speed] = {key: p.detach() - before[key] for key, p in net.named_parameters()}
+        for key, p in net.named_parameters():
+            decay = 0.0 if key.startswith("mixers") else 10.0
+            rate = speed if key.startswith("mixers") else 1
+            torch.testing.assert_close(moved[speed][key], -rate * 1e-3 * (p.grad + decay * before[key]))
+    assert any(change.any() for key, change in moved[1].items() if key.startswith("mixers"))
+
+
 def test_how_many_numbers_a_stitch_has():
     problem = small(NAMES)
     alone = methods.build("stl", problem)
@@ -106,6 +140,7 @@ def test_how_many_numbers_a_stitch_has():
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"own": 1.5}, "own=1.5: the starting weight"),
+    ({"speed": 0}, "speed=0: the learning rate of the units, .* must be positive"),
     ({"after": [0]}, r"after=\[0\]: CrossStitch cannot stand after stage 0. Possible are the stages \[1, 2\]"),
     ({"after": [1, 3]}, "stage 3"),
     ({"after": []}, "needs at least one stage"),

@@ -11,7 +11,8 @@ from mtlcourse.files import seed_everything
 from mtlcourse.models.mrn import MODES, estimate
 from mtlcourse.training import fit
 from mtlcourse.updates import make_step
-from tests.problems import pixels, small
+from tests.models.test_sharing import dense
+from tests.problems import small
 
 
 def built(problem, **options) -> models.MRN:
@@ -36,7 +37,7 @@ def penalty_of(W: np.ndarray, matrices: list[np.ndarray]) -> float:
     return W.ravel() @ np.linalg.solve(functools.reduce(np.kron, matrices), W.ravel())
 
 
-@pytest.mark.parametrize("problem", [small(("kind", "size", "big")), pixels()], ids=["vector", "pixels"])
+@pytest.mark.parametrize("problem", [small(("kind", "size", "big")), dense()], ids=["vector", "pixels"])
 def test_the_penalty_is_the_quadratic_form_of_the_kronecker_product(problem):
     model = built(problem, strength=0.3).double()
     matrices = covariances(*model.stacked().shape)

@@ -1,10 +1,11 @@
-"""NDDR: identity is STL, equal mixing is averaging, and the definition by hand."""
+"""NDDR: identity is STL, equal mixing is averaging, the definition by hand, and heads that see the input."""
 
 import pytest
 import torch
 from torch import nn
 
 from mtlcourse import methods, models
+from mtlcourse.models.nddr import Fusion
 from tests.models.test_cross_stitch import KINDS, NAMES, built
 from tests.models.test_sharing import PROBLEMS, batch_of, image
 from tests.problems import small
@@ -21,7 +22,7 @@ def test_with_the_identity_and_no_norm_it_is_single_task_learning(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_the_identity_it_is_single_task_learning_with_norms_between_stages(kind):
+def test_with_the_identity_it_is_single_task_learning_with_norms_and_rectifiers_between_stages(kind):
     problem = PROBLEMS[kind]()
     net, x = built(models.NDDR, problem, own=1.0), batch_of(problem).inputs
     alone = built(models.STL, problem)
@@ -30,7 +31,7 @@ def test_with_the_identity_it_is_single_task_learning_with_norms_between_stages(
         for stage in alone.private[task].stages:
             z = stage(z)
             groups = {True: 4, False: 1}[z.dim() == 4]  # all channel counts here are multiples of four
-            z = nn.functional.group_norm(z, groups)
+            z = nn.functional.group_norm(z, groups).relu()
         torch.testing.assert_close(prediction, alone.heads[task](z), rtol=1e-5, atol=1e-5)
 
 
@@ -64,6 +65,29 @@ def test_the_definition_by_hand_on_maps():
         weight = net.mixers["1"][0][task].reduce.weight[:, :, 0, 0]
         fused = torch.einsum("oi,bihw->bohw", weight, first)
         torch.testing.assert_close(prediction, net.heads[task](net.private[task](fused, first=2)))
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_a_fusion_is_a_linear_map_alone_or_with_norm_and_rectifier(norm):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 5, 8, 3, 4, generator=generator)
+    fusion = Fusion([0.9, 0.1], (8, 3, 4), norm == "group")
+    mixed = 0.9 * z[0] + 0.1 * z[1]
+    torch.testing.assert_close(fusion(z), nn.functional.group_norm(mixed, 4).relu() if norm == "group" else mixed)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_head_that_averages_a_map_of_few_channels_sees_the_input(channels):
+    """Of groups of single channels a norm leaves the same means for every input; the ReLU behind it does not."""
+    problem, x = image(2), 3 * batch_of(image(2)).inputs
+    net = built(models.NDDR, problem, encoder={"name": "conv", "channels": [4, channels]})
+    for prediction in net(x).values():
+        assert prediction.std(0).min() > 1e-3 * prediction.abs().max()
+
+
+def test_heads_on_vectors_see_the_input_too():
+    for prediction in built(models.NDDR, small(NAMES))(batch_of(small(NAMES)).inputs).values():
+        assert prediction.std(0).min() > 1e-2
 
 
 def test_how_many_parameters_it_adds():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtlcourse import data, models
+from mtlcourse.encoders import StagedEncoder
 from mtlcourse.files import seed_everything
 from mtlcourse.models.switching import Conditioned, ConditionedDecoder, embedding, orthogonal_codes
 from mtlcourse.published import load
@@ -113,6 +114,16 @@ def test_the_code_switches_the_task(kind):
     after = model(x)
     torch.testing.assert_close(after["a"], before["b"])
     torch.testing.assert_close(after["b"], before["a"])
+
+
+def test_a_head_is_the_encoders_own():
+    def deep(task, shape, input_shape):
+        return nn.Sequential(nn.Linear(shape[0], 7), nn.ReLU(), nn.Linear(7, task.out_channels))
+
+    problem = small()
+    model = built(problem, encoder=StagedEncoder([nn.Linear(4, 5)], (4,), deep))
+    assert [head[0].out_features for head in model.heads.values()] == [7, 7]
+    assert model(inputs_of(problem))["kind"].shape == (5, 3)
 
 
 # --- size ----------------------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from mtlcourse.files import seed_everything
 from mtlcourse.models.tensors import NORMS, TENSORS, LastAxis, TensorTrain, Tucker, output_layers, stack, trace_norm
 from mtlcourse.training import fit
 from mtlcourse.updates import make_step
+from tests.models.test_sharing import dense
 from tests.problems import pixels, small
 
-PROBLEMS = {"vector": lambda: small(("kind", "size", "big")), "pixels": pixels, "one task": lambda: small(("kind",))}
+PROBLEMS = {"vector": lambda: small(("kind", "size", "big")), "pixels": dense, "one task": lambda: small(("kind",))}
 SHAPES = st.tuples(*[st.integers(1, 5)] * 3)
 
 
@@ -98,7 +99,35 @@ def test_ranks_are_the_share_that_was_asked_for():
     found = train().detach().numpy()
     assert [np.linalg.matrix_rank(found.reshape(6, -1)), np.linalg.matrix_rank(found.reshape(-1, 8))] == [3, 4]
     assert np.linalg.matrix_rank(last().detach().numpy().reshape(-1, 8)) == 2
-    assert LastAxis(W, 0.01).mixing.shape == (1, 8)
+
+
+@pytest.mark.parametrize("m", [1, 2, 8])
+def test_the_rank_among_tasks_is_not_cut_below_two(m):
+    W = random(6, 4, m)
+    floor = min(m, 2)
+    assert Tucker(W, 0.01).core.shape == (1, 1, floor)
+    train = TensorTrain(W, 0.01)
+    assert (train.first.shape, train.third.shape) == ((6, 1), (floor, m))
+    assert LastAxis(W, 0.01).mixing.shape == (floor, m)
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_two_tasks_keep_what_tells_their_heads_apart(kind):
+    W = random(6, 4, 2)
+    found = TENSORS[kind](W, 0.5)().detach().numpy()
+    singular = np.linalg.svd(found.reshape(-1, 2), compute_uv=False)
+    assert singular[1] > 0.1 * singular[0]
+
+
+@given(shape=SHAPES)
+@settings(max_examples=25)
+def test_no_rank_is_larger_than_the_full_one(shape):
+    W = random(*shape)
+    for kind in TENSORS:
+        assert TENSORS[kind](W, 0.01)().shape == W.shape
+    sizes = [min(size, W.numel() // size) for size in shape]
+    assert all(rank <= size for rank, size in zip(Tucker(W, 0.01).core.shape, sizes, strict=True))
+    assert len(TensorTrain(W, 0.01).third) <= min(shape[1], shape[2]) and len(LastAxis(W, 0.01).mixing) <= sizes[2]
 
 
 def test_last_axis_flattening_starts_at_the_best_approximation():
@@ -134,6 +163,12 @@ def test_full_rank_reproduces_any_stack_of_heads(kind, tensor):
     x = inputs_of(problem).double()
     for task, prediction in shared(x).items():
         torch.testing.assert_close(model(x)[task], prediction, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("tensor", TENSORS)
+def test_the_heads_of_two_tasks_are_not_multiples_of_one(tensor):
+    weights = built(models.DMTRL, small(), tensor=tensor).tensor().detach().reshape(-1, 2).numpy()
+    assert np.linalg.matrix_rank(weights) == 2
 
 
 @pytest.mark.parametrize("tensor", TENSORS)
@@ -216,6 +251,16 @@ def test_without_strength_it_is_hard_sharing_and_with_it_norms_shrink():
 def test_options_that_cannot_be(kind, options, message):
     with pytest.raises(ValueError, match=message):
         kind(small(), **options)
+
+
+@pytest.mark.parametrize("kind", [models.DMTRL, models.TNRMTL, models.MRN])
+def test_dense_and_other_heads_are_not_stacked_even_where_they_would_fit(kind):
+    problem = pixels()
+    heads = models.HPS(problem).heads
+    assert heads["mean"][-1].in_features == heads["depth"].layers[-1].in_channels
+    message = r"stacks .* \['bright', 'depth'\] look at pixels and those of \['mean'\] at whole samples"
+    with pytest.raises(ValueError, match=f"{kind.__name__} {message}"):
+        kind(problem)
 
 
 def narrow(task, shape, input_shape):
