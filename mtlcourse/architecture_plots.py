@@ -14,6 +14,7 @@ from .plots import COLUMN, _shade, panels
 from .training import Run
 
 Groups = Sequence[Mapping[str, Hashable]]
+Path = Sequence[tuple[int, Hashable]]  # what a task passes, stage by stage: (stage, label)
 SHARED = "0.8"  # grey: modules of several tasks; a module of one task has the task's colour
 PUBLIC = "f_S"
 
@@ -21,25 +22,32 @@ PUBLIC = "f_S"
 def tree(architecture: Tree | Run | Groups) -> Any:
     """A learned tree, input left, tasks right: what is shared is grey, what is a task's own has its colour.
 
-    The number at a branch is its branch point p: p = 1 lies before the first module, p = P behind the last. A
-    dashed line is a gate; alpha, the share of f_S, stands beside the task.
+    A number is a branch point p and stands where its tasks leave the trunk: p = 1 lies before the first module,
+    p = P behind the last. Groups have none, unless they came from branch points. A dashed line is a gate; alpha,
+    the share of f_S, stands beside the task.
 
     architecture: a `Tree`, a run with such a model, or groups as `Tree` takes them, one `{task: label}` a stage.
+    Raises ValueError for another model.
     """
     model = architecture.model if isinstance(architecture, Run) else architecture
+    if not isinstance(model, Tree | Sequence):
+        raise ValueError(f"{type(model).__name__} is no tree; `sharing_plots.sharing` draws any model, and groups can "
+                         "be drawn without one.")
     groups = model.groups() if isinstance(model, Tree) else model
-    paths = {task: [(stage, labels[task]) for stage, labels in enumerate(groups, start=1)] for task in groups[0]}
+    paths: dict[str, Path] = {task: [(stage, labels[task]) for stage, labels in enumerate(groups, start=1)]
+                              for task in groups[0]}
+    points = _branch_points(architecture, paths)
     alphas = model.alphas() if isinstance(model, Tree) else {}
     public = [(stage, "shared") for stage in range(1, len(groups) + 1)]
     if alphas and public not in paths.values():
         paths = {PUBLIC: public, **paths}  # kept whole although no task goes all the way
     heights = {task: float(-row) for row, task in enumerate(_leaves(paths))}
     figure, axes = panels(1, 1, 1.1 * (len(groups) + 2), max(1.4, 0.5 * len(paths)))
-    axis, places = axes[0, 0], _draw_modules(figure, axes[0, 0], paths, heights)
+    axis, places = axes[0, 0], _draw_modules(axes[0, 0], paths, heights, points)
     for task, path in paths.items():
         if task != PUBLIC:
-            together = sum(other == path for other in paths.values()) > 1 or path[-1][1] == "shared"
-            _draw_leaf(axis, task, places[tuple(path)], heights[task], len(path) + 1 if together else None)
+            behind = points.get(task) == len(path) + 1
+            _draw_leaf(axis, task, places[tuple(path)], heights[task], len(path) + 1 if behind else None)
     for task, alpha in alphas.items():
         x, y = places[tuple(public)]
         axis.plot([x + 0.3, x + 0.88], [y, heights[task]], color="0.4", linestyle="--", linewidth=1)
@@ -51,7 +59,14 @@ def tree(architecture: Tree | Run | Groups) -> Any:
     return figure
 
 
-Path = Sequence[tuple[int, Hashable]]
+def _branch_points(architecture: Tree | Run | Groups, paths: Mapping[str, Path]) -> Mapping[str, int]:
+    """Where each task leaves the trunk; empty if nobody says so and groups share more than a trunk."""
+    if isinstance(architecture, Run) and "points" in architecture.learned:
+        return architecture.learned["points"]
+    passed = [place for path in paths.values() for place in path]
+    if any(passed.count(place) > 1 for place in passed if place[1] != "shared"):
+        return {}
+    return {task: 1 + sum(label == "shared" for _, label in path) for task, path in paths.items()}
 
 
 def _leaves(paths: Mapping[str, Path]) -> list[str]:
@@ -63,9 +78,9 @@ def _leaves(paths: Mapping[str, Path]) -> list[str]:
     return sorted(paths, key=lambda task: [first[tuple(paths[task][:end])] for end in range(1, len(paths[task]) + 1)])
 
 
-def _draw_modules(figure: Any, axis: Any, paths: Mapping[str, Path],
-                  heights: Mapping[str, float]) -> dict[tuple, tuple[float, float]]:
-    """A box for each module, lines between them, branch points where tasks part; where each module stands."""
+def _draw_modules(axis: Any, paths: Mapping[str, Path], heights: Mapping[str, float],
+                  points: Mapping[str, int]) -> dict[tuple, tuple[float, float]]:
+    """A box for each module, lines between them, branch points where tasks leave; where each module stands."""
     from matplotlib.patches import FancyBboxPatch
 
     tasks = [task for task in paths if task != PUBLIC]
@@ -81,7 +96,7 @@ def _draw_modules(figure: Any, axis: Any, paths: Mapping[str, Path],
             continue
         parent, trunk = node[:-1], node[-1][1] == "shared"
         _connect(axis, places[parent], (x - 0.3, y))
-        if not trunk and (len(who) < len(members[parent]) or (parent and parent[-1][1] == "shared")):
+        if any(points.get(task) == len(node) for task in who):
             axis.text(x - 0.36, y + 0.06, str(len(node)), ha="right", va="bottom", fontsize=7)
         colour = f"C{tasks.index(who[0])}" if len(who) == 1 and not trunk else SHARED
         axis.add_patch(FancyBboxPatch((x - 0.26, y - 0.16), 0.52, 0.32, boxstyle="round,pad=0.04", facecolor=colour,

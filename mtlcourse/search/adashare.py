@@ -1,6 +1,7 @@
 """AdaShare: one encoder for all, and every task decides which of its modules to pass and which to skip.
 
-Imports `models`, `search.relaxed`, `search.stages`.
+Imports `encoders`, `files`, `models`, `procedures`, `tasks`, `training`, `search.relaxed`, `search.searching`,
+`search.stages`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from ..procedures import Setting
 from ..tasks import Problem
 from ..training import Run
 from .relaxed import Relaxed
+from .searching import flags
 from .stages import search_and_retrain
 
 Policies = Mapping[str, Sequence[int]]
@@ -98,7 +100,8 @@ class AdaShare(Relaxed):
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None, sparsity: float | int = 0.001,
-                 sharing: float | int = 0.05, curriculum: bool = True):
+                 sharing: float | int = 0.05, curriculum: Any = True):
+        flags(curriculum=curriculum)
         super().__init__(problem, encoder)
         self.shared = self.new_encoder("shared")
         self.optional = [s for s in range(1, self.shared.points) if can_skip(self.shared, s)]

@@ -1,9 +1,8 @@
 """AuxiLearn: how task losses are combined is learned from validation losses, by implicit differentiation.
 
-Imports `files`, `models`, `procedures`, `strategies`, `training`, `updates`, `search.bilevel`.
+Imports `files`, `procedures`, `strategies`, `tasks`, `training`, `updates`, `search.bilevel`, `search.searching`.
 """
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +15,10 @@ from ..procedures import Build, Setting
 from ..strategies import Chain, Strategy, TaskWeights
 from ..strategies.base import all_present
 from ..tasks import Batch, Problem
-from ..training import Run, fit, pick_device
-from ..updates import StrategyStep, make_step
+from ..training import Run
+from ..updates import StrategyStep
 from .bilevel import BilevelStep, Loss, gradients, halves
+from .searching import lower_step, settings_of
 
 COMBINATIONS = ("linear", "monotone")
 
@@ -84,8 +84,8 @@ class ImplicitStep(BilevelStep):
     """`BilevelStep` whose hypergradient differentiates the optimum of the lower level.
 
     At `dL(w, u)/dw = 0`, `dF/du = -d2L/dudw H^-1 v` with `v = dF/dw` and the Hessian H of L in w. The inverse is a
-    Neumann series, cut after `terms`: `H^-1 v = eta sum_(k = 0)^terms (I - eta H)^k v`, which converges for positive
-    definite H and `eta < 2 / |H|`; eta is `xi`, by default the weights' learning rate, and only Hessian-vector
+    Neumann series, cut after `terms`: `H^-1 v = xi sum_(k = 0)^terms (I - xi H)^k v`, which converges for positive
+    definite H and `xi < 2 / |H|`; xi is by default the weights' learning rate, one for all, and only Hessian-vector
     products are computed. The direct part of dF/du is added (AuxiLearn's is zero: validation losses do not depend on
     how training losses are combined).
 
@@ -100,6 +100,8 @@ class ImplicitStep(BilevelStep):
         self.optimizer.register_step_post_hook(lambda *_: combination.project())
 
     def hypergradients(self, objectives: Sequence[Loss], above: Batch, below: Batch) -> list[list[Tensor]]:
+        if not self._labelled(below):  # the combination weighs nothing
+            return [self._of(objective, above, self.upper) for objective in objectives]
         weights = [weight for weight, _ in self._weights()]
         rates = [group["lr"] if self.xi is None else self.xi for _, group in self._weights()]
         slopes = gradients(self.lower_objective(below), weights, keep=True)
@@ -150,7 +152,7 @@ def auxilearn(problem: Problem, build: Build, strategy: Strategy | None, setting
     Source: A. Navon, I. Achituve, H. Maron, G. Chechik, E. Fetaya, Auxiliary Learning by Implicit Differentiation,
     ICLR 2021, reconstructed from its idea and from what the authors' public code does (combinations, series,
     settings). There the small net sees each sample's losses; here it sees a batch's means, because samples may lack
-    tasks. There the series has no factor eta, which an optimiser such as Adam does not notice.
+    tasks. There the series has no factor xi, which an optimiser such as Adam does not notice.
     """
     if main is not None and main not in problem.task_names:
         raise ValueError(unknown("main task", str(main), problem.task_names))
@@ -160,12 +162,9 @@ def auxilearn(problem: Problem, build: Build, strategy: Strategy | None, setting
             raise ValueError("AuxiLearn learns how losses are weighted; another loss strategy cannot be added, a "
                              "gradient strategy can, as in 'auxilearn+pcgrad'.")
         strategy = Chain(learning, strategy)
-    settings = {name: parameter.default for name, parameter in inspect.signature(fit).parameters.items()}
-    settings |= setting.arguments
-    model = build(problem).to(pick_device(settings["device"]))
+    settings, model = settings_of(setting), build(problem)
     below, above = halves(problem, setting.seed, held_out)
-    lower = make_step(problem.tasks, model, strategy or learning, seed=setting.seed, **{
-        name: settings[name] for name in ("lr", "weight_decay", "optimizer", "precision")})
+    lower = lower_step(problem, model, strategy or learning, setting)
     step = ImplicitStep(lower, list(learning.parameters()), validation(lower, main), above, lr=10 * settings["lr"],
                         optimizer=settings["optimizer"], batch_size=settings["batch_size"], seed=setting.seed,
                         lower_objective=combined(lower, learning), terms=terms, combination=learning)

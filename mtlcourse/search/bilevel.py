@@ -52,7 +52,9 @@ class BilevelStep:
     xi: the length of the look-ahead; by default the lower optimiser's learning rate. `xi=0` is first
         order. Decay and momentum in d are those of the lower optimiser where it is SGD; the scaling that
         Adam does is left out, as gradient descent is what the formula is derived for.
-    warm_up: so many epochs only w learns.
+    warm_up: so many epochs only w learns, from the batches it was called with, whatever the order.
+    With a batch that has no label at all w makes no step, and "second" and "exact" have none to look through. Running
+    statistics of batch norm see every forward pass, those of the upper level and of looking ahead too.
 
     To combine several upper objectives, override `upper_gradient`, which may call `hypergradients` with all.
     Raises ValueError for an unknown order, for a task without labels in `split`, for parameters on both
@@ -103,7 +105,7 @@ class BilevelStep:
 
     def hypergradients(self, objectives: Sequence[Loss], above: Batch, below: Batch) -> list[list[Tensor]]:
         """For each objective its gradient in u, one tensor a parameter, in the order of the step."""
-        if self.order in ("first", "single"):
+        if self.order in ("first", "single") or not self._labelled(below):  # without labels w makes no step
             return [self._of(objective, above, self.upper) for objective in objectives]
         weights = [weight for weight, _ in self._weights()]
         rates = [group["lr"] if self.xi is None else self.xi for _, group in self._weights()]
@@ -142,7 +144,7 @@ class BilevelStep:
     # --- the data of the upper level ---
 
     def next_batch(self) -> Batch:
-        """The next batch of `split` that has a label, in a new order after each epoch."""
+        """The next batch of `split` that has a label of some task, in a new order after each epoch."""
         while True:
             batch = next(self._batches, None)
             if batch is None:
@@ -150,8 +152,11 @@ class BilevelStep:
                 self._batches = self._epoch()
                 continue
             self._taken += 1
-            if any(batch.count(task) for task in batch.targets):
+            if self._labelled(batch):
                 return batch
+
+    def _labelled(self, batch: Batch) -> bool:
+        return any(batch.count(task.name) for task in self.lower.tasks)
 
     def _epoch(self) -> Iterator[Batch]:
         self.split = self.split.to(next(self.lower.model.parameters()).device)
@@ -243,8 +248,11 @@ def halves(problem: Problem, seed: int = 0, share: float = 0.5) -> tuple[Problem
     Each sample goes to one half, by chance; of an odd number the weights get one more. With inputs per task each
     task's samples are halved.
     share: what the upper level gets, where it is not half; at least one sample.
-    Raises ValueError when a task has no label in one of the halves.
+    Raises ValueError when a task has no label in one of the halves, and for a share that is none.
     """
+    if not 0 < share < 1:
+        raise ValueError(f"The upper level cannot have the share {share} of the training data; give a number between "
+                         "0 and 1, such as 0.5.")
     generator = torch.Generator().manual_seed(derived_seed(seed, "halves"))
 
     def order(samples: int) -> tuple[Tensor, Tensor]:
@@ -293,4 +301,5 @@ def joined(first: Batch, second: Batch) -> Batch:
         return known.new_full((len(batch), *known.shape[1:]), float("nan") if known.is_floating_point() else VOID)
 
     targets = {name: torch.cat([labels(first, name), labels(second, name)]) for name in names}
-    return Batch(torch.cat([first.inputs, second.inputs]), targets, counts)
+    inputs: list[Tensor] = [batch.inputs for batch in (first, second)]
+    return Batch(torch.cat(inputs), targets, counts)

@@ -1,6 +1,7 @@
 """BMTAS: branched networks under a budget. Every task chooses, stage by stage, which module it passes.
 
-Imports `models`, `search.relaxed`, `search.ltb`, `search.stages`.
+Imports `encoders`, `files`, `models`, `procedures`, `tasks`, `training`, `search.ltb`, `search.relaxed`,
+`search.stages`.
 """
 
 import itertools
@@ -32,7 +33,7 @@ class BMTAS(Relaxed):
 
     With copies `f_i^s` of module s and relaxed choices d of task t: `z_t^s = sum_i d_ti^s f_i^s(z_t^(s-1))`,
     `z_t^0 = x`. Choices are Gumbel-softmax samples; the temperature falls linearly from 5 to 0.1. During the warm-up
-    each task passes its own copies. With batch norm every pass has its own statistics, and running ones mix all.
+    each task trains its own copies alone. With batch norm every pass has its own statistics, and running ones mix all.
 
     A tree needs more than choices: tasks that have parted cannot meet again. So two tasks share module s in what
     is found if their most probable choices agree at s and at every stage before it; groups refine from the input to
@@ -53,6 +54,7 @@ class BMTAS(Relaxed):
 
     temperatures = (5.0, 0.1)
     falling = "linear"
+    nodes: Sequence[nn.ModuleList]
 
     def __init__(self, problem: Problem, encoder: Encoder = None, resource: float | int = 0.05, count: str = "flops"):
         super().__init__(problem, encoder)
@@ -76,7 +78,7 @@ class BMTAS(Relaxed):
         first, *choices = own if self.training and self.warming_up else self.choices()
         rows = {name: self.task_names.index(name) for name in tasks}
         entered = torch.stack([node(x) for node in self.nodes[0]])  # the same for all tasks
-        z = {name: torch.tensordot(first[t], entered, 1) for name, t in rows.items()}
+        z = {name: torch.tensordot(first[t].to(entered), entered, 1) for name, t in rows.items()}
         for copies, choice in zip(self.nodes[1:], choices, strict=True):
             z = {name: sum(d * node(z[name]) for d, node in zip(choice[t], copies, strict=True))
                  for name, t in rows.items()}

@@ -1,9 +1,9 @@
 """The supernet: every branch of every task at once, mixed by probabilities that are learned.
 
-Imports `files`, `models`, `tasks`. DSMTL-AL, CoNAL and CoNAL-Pro search in it.
+Imports `models`, `tasks`, `search.searching`. DSMTL-AL, CoNAL and CoNAL-Pro search in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..encoders import StagedEncoder
 from ..models import MTLModel, Tree
 from ..models.base import Encoder
 from ..tasks import Problem
@@ -21,9 +20,10 @@ from .searching import flags
 class Supernet(MTLModel):
     """All trees with one trunk at once: where a task leaves the trunk is a probability over branch points.
 
-    prediction of task t: `h_t(o_t(x))`, `o_t(x) = sum_p softmax(beta_t)_p f_t(f_S(x, p - 1), p, P - 1)` with shared
-    modules f_S, purely-specific modules f_t and logits beta_t, one a branch point p; f(x, q) ends with module q,
-    f(z, p, q) goes through modules p to q. Logits start at zero.
+    prediction of task t: `h_t(o_t(x))`, `o_t(x) = sum_p beta_t^p f_t(f_S(x, p - 1), p, P - 1)` with shared modules f_S,
+    purely-specific modules f_t and a probability for each branch point p, `beta_t = softmax(b_t)`; f(x, q) ends with
+    module q, f(z, p, q) goes through modules p to q. What is learned, and what the attribute `beta` holds, are the
+    logits b_t; they start at zero.
 
     The sum costs every shared module one pass and every private module one pass, over the samples of all
     branches that meet there: 5 + 15 m passes for P = 6 and m tasks, where branches as networks of their own
@@ -45,6 +45,9 @@ class Supernet(MTLModel):
     sections 5.2.1 and 5.2.2, table 5.5. Of the ablation without pure modules only the definition is printed;
     the rest is our reading.
     """
+
+    private: MutableMapping[str, nn.ModuleList]
+    _encoder: Encoder
 
     def __init__(self, problem: Problem, encoder: Encoder = None, candidates: Sequence[int] | None = None,
                  pure: Any = True, splitting: Any = True):
@@ -112,7 +115,7 @@ class Supernet(MTLModel):
     def _mixed(self, task: str, branches: Tensor, entries: Mapping[int, Tensor]) -> Tensor:
         """The convex combination; the branch at P, if it is there, is what the trunk ends in."""
         beta = torch.softmax(self.beta[task], 0)
-        mixed = torch.tensordot(beta[: len(branches)], branches, 1)
+        mixed = torch.tensordot(beta[: len(branches)].to(branches), branches, 1)  # under autocast their types differ
         return mixed if len(branches) == len(beta) else mixed + beta[-1] * entries[self.P]
 
     # --- what is shared, what learns where ---
@@ -133,14 +136,12 @@ class Supernet(MTLModel):
     @property
     def specification(self) -> Encoder:
         """The encoder as another model takes it: the spec, or the modules untrained as they were given."""
-        if isinstance(self._encoder, Mapping):
-            return self._encoder
-        return StagedEncoder(self._encoder, self.input_shape, self._decoder)
+        return self._encoder
 
     # --- what was learned ---
 
     def probabilities(self) -> dict[str, dict[int, float]]:
-        """`{task: {p: softmax(beta_t)_p}}`."""
+        """`{task: {p: beta_t^p}}`."""
         return {name: dict(zip(self.candidates, torch.softmax(beta.detach(), 0).tolist(), strict=True))
                 for name, beta in self.beta.items()}
 
@@ -166,6 +167,10 @@ class Supernet(MTLModel):
                   for name in points}
         return [{name: "shared" if stage < p else f"{owners[name]} from {p}" for name, p in points.items()}
                 for stage in range(1, self.P)]
+
+    def learned(self) -> dict[str, Any]:
+        """The most probable branches as plain data: "points", or without pure modules "groups"."""
+        return {"points": self.points()} if self.pure else {"groups": self.groups()}
 
     def tree(self, problem: Problem, gate: str | None = None) -> Tree:
         """The most probable branches as a model of their own, untrained; `gate` as `Tree` takes it."""

@@ -1,6 +1,6 @@
 """CoNAL: an architecture that is learned while conflicts are noticed.
 
-Imports `files`, `models`, `procedures`, `strategies`, `training`, `search.searching`.
+Imports `files`, `models`, `procedures`, `strategies`, `tasks`, `training`, `search.searching`.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ def conal(problem: Problem, build: Build, strategy: Strategy | None, setting: Se
     tree = supernet.tree(problem)
     stages["retrain"] = retrain(problem, tree, strategy, setting, random_weights)
     run = in_stages(stages)
-    run.learned = {"points": supernet.points()} if supernet.pure else {"groups": supernet.groups()}
+    run.learned = supernet.learned()
     return run
 
 

@@ -1,6 +1,7 @@
 """DSMTL-AL: where to branch and how to weigh the tasks are learned, then a gated tree is trained from scratch.
 
-Imports `files`, `models`, `procedures`, `strategies`, `training`, `search.branches`, `search.searching`.
+Imports `files`, `models`, `procedures`, `strategies`, `tasks`, `training`, `updates`, `search.bilevel`,
+`search.searching`.
 """
 
 from typing import Any
@@ -71,7 +72,7 @@ def dsmtl_al(problem: Problem, build: Build, strategy: Strategy | None, setting:
         printed, but retraining weighs all tasks alike.
     single_level: no second level, all data for both.  order, architecture_lr: see `BilevelStep`, `search`.
     strategy: one that the method's name gives takes the place of the learned weights in retraining.
-    `learned`: branch "points", "weights" w (they sum to one), and the gates "alpha".
+    `learned`: branch "points" (without pure modules "groups"), "weights" w (they sum to one), and the gates "alpha".
     First order leaves out that the weights of the net follow w, and what is left of the gradient moves w to the task
     with the smallest validation loss, whatever its unit; `order="second"` has the rest.
     Raises ValueError for an unknown gate or order, and for flags that are neither True nor False.
@@ -84,14 +85,10 @@ def dsmtl_al(problem: Problem, build: Build, strategy: Strategy | None, setting:
     upper = [*supernet.architecture_parameters(), learning.logits]
     stages = {"search": search(problem, supernet, learning, setting, upper=upper, objective=learning.objective,
                                order=order, single_level=single_level, architecture_lr=architecture_lr)}
-    learned = {**_architecture(supernet), "weights": learning.learned()}
+    learned = {**supernet.learned(), "weights": learning.learned()}
     seed_everything(setting.seed)
     tree = supernet.tree(problem, gate)
     stages["retrain"] = setting.fit(problem, tree, strategy or (learning if weighting else "ew"), "retrain")
     run = in_stages(stages)
     run.learned = {**learned, "alpha": tree.alphas()}
     return run
-
-
-def _architecture(supernet: nn.Module) -> dict[str, Any]:
-    return {"points": supernet.points()} if supernet.pure else {"groups": supernet.groups()}

@@ -1,6 +1,6 @@
 """LTB, learning to branch: every module chooses from which module of the stage before it takes its input.
 
-Imports `models`, `search.relaxed`, `search.stages`.
+Imports `models`, `procedures`, `tasks`, `training`, `search.relaxed`, `search.stages`.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,6 +41,7 @@ class LTB(Relaxed):
     """
 
     temperatures = (2.0, 0.1)
+    nodes: Sequence[nn.ModuleList]
 
     def __init__(self, problem: Problem, encoder: Encoder = None):
         super().__init__(problem, encoder)
@@ -57,9 +58,9 @@ class LTB(Relaxed):
         *between, last = self.choices()
         z = torch.stack([node(x) for node in self.nodes[0]])
         for copies, choice in zip(self.nodes[1:], between, strict=True):
-            inputs = torch.tensordot(choice, z, 1)
+            inputs = torch.tensordot(choice.to(z), z, 1)  # under autocast their types differ
             z = torch.stack([node(one) for node, one in zip(copies, inputs, strict=True)])
-        outputs = dict(zip(self.task_names, torch.tensordot(last, z, 1), strict=True))
+        outputs = dict(zip(self.task_names, torch.tensordot(last.to(z), z, 1), strict=True))
         return {name: self.leave(name, outputs[name]) for name in tasks}
 
     # --- what was learned ---
@@ -104,7 +105,7 @@ def ltb(problem: Problem, build: Callable[[Problem], LTB], strategy: Any, settin
     """Search with LTB, then train the tree that was found, from scratch, with the strategy.
 
     The search learns weights and choices from the same loss on all training data, with optimisers of equal kind and
-    rate; for a tenth of the epochs (20 of 200) weights only.
+    rate; for a tenth of the epochs (20 of 200) weights only, from one half of the data.
     order: "single" (default), or as in `BilevelStep` to learn the choices on another half of the data.
     `learned["groups"]`: the tree.
     """

@@ -1,6 +1,6 @@
 """MTL-NAS: m single-task networks, and learned edges through which one takes features from the others.
 
-Imports `encoders`, `files`, `models`, `search.stages`.
+Imports `files`, `models`, `procedures`, `tasks`, `training`, `search.stages`.
 """
 
 import math
@@ -78,7 +78,8 @@ class Fused(MTLModel):
         return done
 
     def route(self, task: str) -> list[nn.Module]:
-        passed, found = self._passed[task], []
+        passed = self._passed[task]
+        found: list[nn.Module] = []
         for s in range(1, self.depth + 1):
             found += [self.private[u].stages[s - 1] for u in self.task_names if (u, s) in passed]
             # A fusion is passed on the way to the next module of its line, the last one on the way to the head.
@@ -117,7 +118,7 @@ class Fused(MTLModel):
 class MTLNAS(Fused):
     """The supernet of MTL-NAS: all edges at once, each open by a share that is learned.
 
-    In `Fused` every edge is multiplied by `p_e = sigmoid(alpha_e)`, logits alpha start at zero. The upper level
+    In `Fused` every edge is multiplied by `p_e = sigmoid(b_e)`, logits b start at zero. The upper level
     minimises, besides the losses, `entropy * c * mean over e of H(p_e)` with `H(p) = -p log p - (1 - p) log(1 - p)`
     and c rising from 0 to 1 over the epochs, so that edges end open or shut and little is lost when they are made
     discrete: what is found are the edges with p_e > 1/2.
@@ -133,12 +134,12 @@ class MTLNAS(Fused):
         super().__init__(problem, encoder)
         if not self.edges:
             raise ValueError(f"Problem {problem.name!r} has a single task; edges lead from one task to another.")
-        self.alpha = nn.Parameter(torch.zeros(len(self.edges)))
+        self.logits = nn.Parameter(torch.zeros(len(self.edges)))
         self.entropy, self.epochs = entropy, 1
         self.register_buffer("done", torch.tensor(0))  # epochs, kept with the checkpoint
 
     def gates(self) -> dict[Edge, Tensor]:
-        return dict(zip(self.edges, self.alpha.sigmoid(), strict=True))
+        return dict(zip(self.edges, self.logits.sigmoid(), strict=True))
 
     # --- what a search needs ---
 
@@ -149,16 +150,16 @@ class MTLNAS(Fused):
         self.done.fill_(epoch)
 
     def architecture_parameters(self) -> list[nn.Parameter]:
-        return [self.alpha]
+        return [self.logits]
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The weights, without the logits."""
-        return [{"params": self.learning(without=[self.alpha]), "lr": lr, "weight_decay": weight_decay}]
+        return [{"params": self.learning(without=[self.logits]), "lr": lr, "weight_decay": weight_decay}]
 
     def mean_entropy(self) -> Float[Tensor, ""]:
         """The mean of H(p_e), in nats: log 2 for undecided edges, 0 for decided ones."""
-        p = self.alpha.sigmoid()
-        return -(p * nn.functional.logsigmoid(self.alpha) + (1 - p) * nn.functional.logsigmoid(-self.alpha)).mean()
+        p = self.logits.sigmoid()
+        return -(p * nn.functional.logsigmoid(self.logits) + (1 - p) * nn.functional.logsigmoid(-self.logits)).mean()
 
     def regularizer(self) -> Tensor:
         return self.entropy * min(int(self.done) / max(self.epochs - 1, 1), 1.0) * self.mean_entropy()
@@ -168,13 +169,13 @@ class MTLNAS(Fused):
     def report(self) -> dict[str, dict[str, float]]:
         """For the history: by task how open its incoming edges are, "edge_2_depth_1" from module 1 of depth into 2."""
         found: dict[str, dict[str, float]] = {name: {} for name in self.task_names}
-        for (t, s, u, i), p in zip(self.edges, self.alpha.detach().sigmoid().tolist(), strict=True):
+        for (t, s, u, i), p in zip(self.edges, self.logits.detach().sigmoid().tolist(), strict=True):
             found[t][f"edge_{s}_{u}_{i}"] = p
         return found
 
     def found_edges(self) -> list[Edge]:
         """The edges that are more open than shut, as `Fused` takes them."""
-        return [edge for edge, alpha in zip(self.edges, self.alpha.tolist(), strict=True) if alpha > 0]
+        return [edge for edge, b in zip(self.edges, self.logits.tolist(), strict=True) if b > 0]
 
     def learned(self) -> dict[str, Any]:
         return {"edges": [list(edge) for edge in self.found_edges()]}

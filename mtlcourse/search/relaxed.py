@@ -1,6 +1,6 @@
 """Discrete choices made differentiable: Gumbel-softmax samples at a falling temperature.
 
-Imports `models`. Base of the supernets of LTB, BMTAS and AdaShare.
+Imports `models`, `tasks`. Base of the supernets of LTB, BMTAS and AdaShare.
 """
 
 from typing import Any

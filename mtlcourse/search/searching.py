@@ -1,6 +1,6 @@
 """One search: a model and its architecture learn on two halves of the training data.
 
-Imports `files`, `procedures`, `strategies`, `training`, `updates`, `search.bilevel`.
+Imports `procedures`, `strategies`, `tasks`, `training`, `updates`, `search.bilevel`.
 """
 
 import inspect
@@ -27,23 +27,36 @@ def search(problem: Problem, model: nn.Module, strategy: Strategy, setting: Sett
     strategy: of the weights' level.  objective: from the weights' step to the upper loss; by default the sum of
         all task losses.
     order, single_level: see `BilevelStep`; a single level has both learn from both halves.
-    architecture_lr: learning rate of `upper`; by default half of the weights', as printed for the image sets.
+    architecture_lr: learning rate of `upper`; by default half of the weights', as printed for scenes and languages
+        (for faces a twentieth, for the synthetic tasks and the robot the same).
         Weight decay and kind of optimiser are those of the weights.
     share: of the training split, for `upper`.  warm_up: so many epochs in which only the weights learn.
     The run's history also has the relaxed model's scores on the test split, at the last epoch.
     """
     flags(single_level=single_level)
-    settings = {name: parameter.default for name, parameter in inspect.signature(fit).parameters.items()}
-    settings |= setting.arguments
-    model.to(pick_device(settings["device"]))
+    settings = settings_of(setting)
     below, above = halves(problem, setting.seed, share)
-    lower = make_step(problem.tasks, model, strategy, diagnostics=diagnostics, seed=setting.seed, **{
-        name: settings[name] for name in ("lr", "weight_decay", "optimizer", "precision")})
+    lower = lower_step(problem, model, strategy, setting, diagnostics)
     step = BilevelStep(lower, upper, objective(lower), above, batch_size=settings["batch_size"], seed=setting.seed,
                        lr=settings["lr"] / 2 if architecture_lr is None else architecture_lr,
                        weight_decay=settings["weight_decay"], optimizer=settings["optimizer"],
                        order="single" if single_level else order, lower_objective=objective(lower), warm_up=warm_up)
     return with_test_scores(setting.fit(below, model, strategy, stage, step=step))
+
+
+def settings_of(setting: Setting) -> dict[str, Any]:
+    """All that `fit` will be called with: the setting's arguments, and `fit`'s own defaults for the others."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(fit).parameters.items()}
+    return defaults | setting.arguments
+
+
+def lower_step(problem: Problem, model: nn.Module, strategy: Strategy, setting: Setting,
+               diagnostics: bool = False) -> StrategyStep:
+    """The step of the weights, as `fit` would make it with this setting; moves the model to its device."""
+    settings = settings_of(setting)
+    model.to(pick_device(settings["device"]))
+    return make_step(problem.tasks, model, strategy, diagnostics=diagnostics, seed=setting.seed, **{
+        name: settings[name] for name in ("lr", "weight_decay", "optimizer", "precision")})
 
 
 def with_test_scores(run: Run) -> Run:

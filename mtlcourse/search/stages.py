@@ -1,21 +1,22 @@
 """Search, then retrain: the procedure of the searches whose supernets say themselves what was found.
 
-Imports `models`, `procedures`, `training`, `updates`, `search.bilevel`, `search.searching`.
+Imports `files`, `models`, `procedures`, `strategies`, `tasks`, `training`, `updates`, `search.bilevel`,
+`search.searching`.
 """
 
-import inspect
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from ..files import seed_everything
 from ..models import MTLModel
 from ..procedures import Setting, in_stages
 from ..strategies import make
 from ..tasks import Batch, Problem
-from ..training import Run, fit
+from ..training import Run
 from ..updates import StrategyStep
 from .bilevel import Loss, summed
-from .searching import search
+from .searching import search, settings_of
 
 
 @runtime_checkable
@@ -45,8 +46,7 @@ def search_and_retrain(problem: Problem, model: Searched, strategy: Any, setting
     Each of the two stages takes the budget's epochs. In the history, stage "search" has the relaxed model's scores
     and its `report()`, stage "retrain" the scores of the discrete model.
     """
-    settings = {name: setting.arguments.get(name, inspect.signature(fit).parameters[name].default)
-                for name in ("epochs", "lr")}
+    settings = settings_of(setting)
     warm = min(round(warm_up * settings["epochs"]), settings["epochs"] - 1)
     model.prepare(settings["epochs"], warm)
 
@@ -60,6 +60,7 @@ def search_and_retrain(problem: Problem, model: Searched, strategy: Any, setting
     stages = {"search": search(problem, model, make("ew"), setting, upper=model.architecture_parameters(),
                                objective=objective, order=order, architecture_lr=rate * settings["lr"], share=share,
                                warm_up=warm)}
+    seed_everything(setting.seed)
     stages["retrain"] = setting.fit(problem, model.discrete(problem), strategy, "retrain")
     run = in_stages(stages)
     run.learned = model.learned()

@@ -187,6 +187,11 @@ def test_decisions_open_from_the_output_side(curriculum: bool, opened: list[int]
             assert model.logits.grad[0].any(-1).tolist() == [False] * (2 - expected) + [True] * expected
 
 
+def test_a_curriculum_is_there_or_not():
+    with pytest.raises(ValueError, match="curriculum='no' is neither True nor False"):
+        AdaShare(three(), curriculum="no")
+
+
 def test_a_search_of_one_epoch_is_open():
     model = AdaShare(three())
     model.prepare(1, 0)

@@ -93,6 +93,14 @@ def test_without_terms_it_is_one_step_back():
                                atol=0)
 
 
+def test_a_batch_without_labels_says_nothing_about_the_combination():
+    problem = pulled()
+    step, batch = step_on(problem, terms=3), next(problem.train.batches(4))
+    empty = Batch(batch.inputs, {})
+    assert not any(gradient.any() for gradient in step.upper_gradient(batch, empty))
+    assert step(empty) == {}
+
+
 def test_the_task_that_does_not_help_loses_its_weight():
     problem = pulled()
     step = step_on(problem, terms=10, lr=0.15)

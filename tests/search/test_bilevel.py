@@ -1,5 +1,7 @@
 """Bilevel optimisation: hypergradients against brute force, the known solution of a toy, exact resumption."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from mtlcourse.search.bilevel import (
 from mtlcourse.tasks import Batch, Problem, TensorSplit, mean_losses
 from mtlcourse.training import TrainingDiverged, fit
 from mtlcourse.updates import make_step
+from mtlcourse.void import VOID
 from tests.problems import small, split
 
 
@@ -278,6 +281,31 @@ def test_a_training_that_was_cut_off_ends_bit_for_bit_as_if_it_was_not(order: st
     assert all(torch.equal(whole[0][name], resumed[0][name]) for name in whole[0]) and whole[1] == resumed[1]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_batch_without_labels_below(order: str):
+    step, above, below = levels(order)
+    empty = Batch(below.inputs, {})
+    found = step.upper_gradient(above, empty)
+    first = torch.autograd.grad(summed(step.lower)(above), step.upper)
+    assert all(torch.equal(a, b) for a, b in zip(found, first, strict=True))  # w stays, there is no look-ahead
+    before = [w.detach().clone() for w in step.lower.model.trunk.parameters()]
+    assert bool(step(empty)) == (order == "single")  # in which w sees both batches
+    stayed = all(torch.equal(a, b) for a, b in zip(before, step.lower.model.trunk.parameters(), strict=True))
+    assert stayed == (order != "single")
+
+
+def test_labels_of_tasks_that_are_not_searched_do_not_count():
+    problem = small(void=0.0)
+    half = torch.arange(24) < 12  # one task has labels in the first half of `split`, the other in the second
+    targets = {"kind": problem.val.targets["kind"].masked_fill(half, VOID),
+               "size": problem.val.targets["size"].masked_fill(~half[:, None], float("nan"))}
+    inside = replace(problem, tasks=[task for task in problem.tasks if task.name == "kind"])
+    lower = make_step(inside.tasks, models.HPS(inside))
+    upper = [nn.Parameter(torch.zeros(1))]
+    step = BilevelStep(lower, upper, summed(lower), TensorSplit(problem.val.inputs, targets), lr=0.1, batch_size=1)
+    assert all(step.next_batch().count("kind") == 1 for _ in range(24))
+
+
 def test_the_upper_level_sees_each_sample_once_an_epoch():
     step, _, _ = levels("first")
     step.batch_size = 7
@@ -344,6 +372,9 @@ def test_halves_without_a_task_are_refused():
             halves(lonely, seed)
     with pytest.raises(ValueError, match="a single training sample"):
         halves(small(train=1))
+    for share in (0.0, 1.0, -0.1):
+        with pytest.raises(ValueError, match="cannot have the share .* between 0 and 1"):
+            halves(small(), share=share)
 
 
 def test_batches_are_joined_with_what_they_lack_unlabelled():

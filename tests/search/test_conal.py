@@ -102,6 +102,11 @@ def test_inputs_and_labels_of_their_own():
             assert run(name, problem=problem(**options)).history["value"].notna().all()
 
 
+@pytest.mark.parametrize("name", ["dsmtl-al", "conal", "conal(pure=False, notice=False)", "conal-pro"])
+def test_half_precision(name):
+    assert run(name, budget="smoke", precision="bfloat16").history["value"].notna().all()
+
+
 def test_noticing_needs_pure_modules():
     with pytest.raises(ValueError, match=r"needs purely-specific modules.*conal\(pure=False, notice=False\)"):
         run("conal(pure=False)")

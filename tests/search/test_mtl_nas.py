@@ -74,7 +74,7 @@ def test_certain_gates_are_the_model_that_is_found(problem):
     model = fresh(MTLNAS, problem)
     torch.manual_seed(0)
     with torch.no_grad():
-        model.alpha.copy_(1e4 * torch.randn(len(model.edges)).sign())
+        model.logits.copy_(1e4 * torch.randn(len(model.edges)).sign())
     found = model.discrete(problem).double()
     assert 0 < len(found.edges) < len(model.edges) and found.edges == model.found_edges()
     state = model.state_dict()
@@ -107,15 +107,15 @@ def test_gates_are_half_open_at_first():
 def test_the_entropy():
     model = fresh(MTLNAS, small(), entropy=3)
     with torch.no_grad():
-        model.alpha.normal_(std=3.0)
-    expected = torch.distributions.Bernoulli(logits=model.alpha).entropy().mean()
+        model.logits.normal_(std=3.0)
+    expected = torch.distributions.Bernoulli(logits=model.logits).entropy().mean()
     torch.testing.assert_close(model.mean_entropy(), expected)
     model.prepare(5, 0)
     for epoch, share in enumerate([0, 0.25, 0.5, 0.75, 1, 1]):
         model.on_epoch_end(epoch, {})
         torch.testing.assert_close(model.regularizer(), 3 * share * expected)
     with torch.no_grad():
-        model.alpha.fill_(60.0)
+        model.logits.fill_(60.0)
     assert model.mean_entropy() < 1e-9 and model.mean_entropy().isfinite()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcourse import data, methods, models
+from mtlcourse import architecture_plots, data, methods, models
 from mtlcourse.encoders import build
 from mtlcourse.files import seed_everything
 from mtlcourse.search.adashare import AdaShare, Skipping
@@ -82,11 +82,21 @@ def test_tasks_may_have_their_own_inputs_and_lack_labels(name: str, own: bool):
 def test_one_task_is_no_special_case_where_there_is_something_to_find(name: str):
     problem = small(("kind",))
     problem.encoder = {"name": "mlp", "widths": [6, 6]}
-    if name == "mtl-nas":
-        with pytest.raises(ValueError, match="a single task; edges lead from one task to another"):
+    runs_or_says_why_not(name, problem, {"mtl-nas": "a single task; edges lead from one task to another"})
+
+
+def runs_or_says_why_not(name: str, problem: Problem, reasons: dict[str, str]) -> None:
+    if name in reasons:
+        with pytest.raises(ValueError, match=reasons[name]):
             methods.run(name, problem, budget="smoke", progress=False)
     else:
         assert methods.run(name, problem, budget="smoke", progress=False).learned
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision(name: str):
+    run = methods.run(name, three(), budget="smoke", precision="bfloat16", progress=False)
+    assert run.history["value"].notna().all()
 
 
 # --- reproducible and resumable ------------------------------------------------------------------------
@@ -249,11 +259,14 @@ def test_a_half_without_a_task_is_refused(name: str):
 def test_an_encoder_with_one_module(name: str):
     problem = small()
     problem.encoder = {"name": "mlp", "widths": [6]}
-    if name == "adashare":  # the others still choose with whom to share it, or what to take from it
-        with pytest.raises(ValueError, match="nothing to decide"):
-            methods.run(name, problem, budget="smoke", progress=False)
-    else:
-        assert methods.run(name, problem, budget="smoke", progress=False).learned
+    # The others still choose with whom to share it, or what to take from it.
+    runs_or_says_why_not(name, problem, {"adashare": "nothing to decide"})
+
+
+@pytest.mark.parametrize("name", ["mtl-nas", "adashare", "auxilearn"])
+def test_what_is_no_tree_is_not_drawn_as_one(name: str):
+    with pytest.raises(ValueError, match="is no tree; `sharing_plots.sharing` draws any model"):
+        architecture_plots.tree(uninterrupted(name))
 
 
 @pytest.mark.parametrize("name", SEARCHES)
