@@ -52,7 +52,7 @@ class BilevelStep:
     xi: the length of the look-ahead; by default the lower optimiser's learning rate. `xi=0` is first
         order. Decay and momentum in d are those of the lower optimiser where it is SGD; the scaling that
         Adam does is left out, as gradient descent is what the formula is derived for.
-    warm_up: so many epochs only w learns, from the batches it was called with, whatever the order.
+    warm_up: so many epochs only w learns, from the data that are its own in the order given.
     With a batch that has no label at all w makes no step, and "second" and "exact" have none to look through. Running
     statistics of batch norm see every forward pass, those of the upper level and of looking ahead too.
 
@@ -85,11 +85,13 @@ class BilevelStep:
         self._epoch_began, self._taken = self._generator.get_state(), 0
 
     def __call__(self, batch: Batch) -> dict[str, float]:
-        if self.epoch < self.warm_up:
-            return self.lower(batch)
-        above = self.next_batch()
+        warming_up = self.epoch < self.warm_up
         if self.order == "single":
-            above = batch = joined(batch, above)
+            above = batch = joined(batch, self.next_batch())
+        elif not warming_up:
+            above = self.next_batch()
+        if warming_up:
+            return self.lower(batch)
         for parameter, gradient in zip(self.upper, self.upper_gradient(above, batch), strict=True):
             parameter.grad = gradient
         self.optimizer.step()

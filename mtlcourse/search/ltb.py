@@ -105,7 +105,7 @@ def ltb(problem: Problem, build: Callable[[Problem], LTB], strategy: Any, settin
     """Search with LTB, then train the tree that was found, from scratch, with the strategy.
 
     The search learns weights and choices from the same loss on all training data, with optimisers of equal kind and
-    rate; for a tenth of the epochs (20 of 200) weights only, from one half of the data.
+    rate; for a tenth of the epochs (20 of 200) weights only.
     order: "single" (default), or as in `BilevelStep` to learn the choices on another half of the data.
     `learned["groups"]`: the tree.
     """

@@ -262,6 +262,29 @@ def test_a_warm_up_moves_the_weights_only():
     assert not any(torch.equal(a, b) for a, b in zip(before, step.upper, strict=True))
 
 
+@pytest.mark.parametrize("order, samples", [("first", 40), ("single", 40 + 24)])
+def test_a_warm_up_learns_from_the_data_of_its_order(order: str, samples: int):
+    step, above, below = levels(order, warm_up=1)
+    seen = []
+    step.lower = Spy(step.lower, seen)
+    step(below)
+    assert seen == [samples]
+
+
+class Spy:
+    """A step that notes how many samples its batches have."""
+
+    def __init__(self, step, seen: list[int]):
+        self.step, self.seen = step, seen
+
+    def __getattr__(self, name: str):
+        return getattr(self.step, name)
+
+    def __call__(self, batch: Batch) -> dict[str, float]:
+        self.seen.append(len(batch))
+        return self.step(batch)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_training_that_was_cut_off_ends_bit_for_bit_as_if_it_was_not(order: str, tmp_path):
     def train(epochs: int, checkpoint=None) -> tuple[dict, list]:
