@@ -218,7 +218,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     problem = problem.sized(arguments.pop("samples", None), arguments.pop("evaluate", None))
     if lr is not None:
         arguments["lr"] = lr
-    arguments |= {"device": device, "precision": precision, "progress": progress}
+    arguments |= {"device": device, "precision": precision, "progress": progress, "method": canonical(name)}
     method = _METHODS[architecture.name]
     seed_everything(seed)
     strategy = _strategy(others or ([Part(method.strategy)] if method.strategy else []))
@@ -226,7 +226,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     result = method.procedure(problem, lambda p: _build(architecture, p), strategy, setting,
                               **method.of_procedure(architecture.options))
     result.train_losses = train_losses(result.model, problem)
-    result.config |= {"method": canonical(name), "budget": budget}
+    result.config["budget"] = budget
     return result
 
 

@@ -61,7 +61,7 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         schedule: str | Callable | None = None, step: Step | None = None, device: str | torch.device = "auto",
         precision: str = "auto", compile: bool | str = False, seed: int = 0, select: str = "last",
         diagnostics: bool = False, checkpoint: str | Path | None = None, resume: bool = True,
-        progress: bool = True) -> Run:
+        progress: bool = True, method: str | None = None) -> Run:
     """Train `model` on `problem` with `strategy`, validate after each epoch, test at the end.
 
     at: where gradient strategies measure, see `Engine`.
@@ -79,7 +79,8 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         "module_2", ... in the column task. A step object of its own decides that itself.
     checkpoint: a path without ending; after each epoch one JSON and one safetensors file are written
         there, atomically. With `resume`, a training that was cut off goes on from them and ends bit for
-        bit as if nothing had happened.
+        bit as if nothing had happened. A checkpoint of another training is refused.
+    method: what the training is called in its configuration, for what cannot be seen in the model's class.
     Raises `TrainingDiverged` for NaN and infinite losses, ValueError for settings that do not fit.
     """
     _check(problem, epochs, batch_size, select, schedule)
@@ -90,10 +91,10 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
     if step is None:
         step = make_step(problem.tasks, model, strategy, at=at, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
                          precision=precision, compile=compile, seed=seed, diagnostics=diagnostics)
-    config = {"problem": problem.name, "options": problem.options, "model": type(model).__name__,
-              "strategy": _name(strategy), "at": at, "epochs": epochs, "batch_size": batch_size, "lr": lr,
-              "weight_decay": weight_decay, "optimizer": _name(optimizer), "schedule": _name(schedule),
-              "precision": precision, "seed": seed, "select": select}
+    config = {"problem": problem.name, "options": problem.options, "samples": len(problem.train), "method": method,
+              "model": type(model).__name__, "strategy": _name(strategy), "at": at, "epochs": epochs,
+              "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "optimizer": _name(optimizer),
+              "schedule": _name(schedule), "precision": precision, "seed": seed, "select": select}
     state = _State(problem, model, step, config, checkpoint, _schedulers(schedule, step, epochs))
     if resume:
         state.restore()
@@ -291,14 +292,18 @@ class _State:
         state = load_state(self.checkpoint) if self.checkpoint else None
         if state is None:
             return
-        # Without a schedule the number of epochs changes no update, so a training may be made longer.
-        free = set() if self.schedulers else {"epochs"}
+        # A training may be made longer, unless a schedule, or a model that anneals, was told when it ends.
+        free = set() if self.schedulers or hasattr(self.model, "prepare") else {"epochs"}
         differing = {key: state["config"].get(key) for key, value in self.config.items()
                      if key not in free and _plain(value) != state["config"].get(key)}
         if differing:
             raise ValueError(f"The checkpoint {self.checkpoint}.json belongs to another training, with {differing}. "
                              "Use another path, or resume=False to start afresh.")
-        self.model.load_state_dict(state["model"])
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(f"The checkpoint {self.checkpoint}.json belongs to a model of another form. Use another "
+                             f"path, or resume=False to start afresh. {error}") from error
         self.step.load_state_dict(state["step"])
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)

@@ -220,6 +220,22 @@ def test_a_checkpoint_is_written_where_asked(tmp_path):
     assert (tmp_path / "deep" / "state.json").exists()
 
 
+@pytest.mark.parametrize("first, then", [
+    ("dsmtl-jl", "dsmtl-jl(gate=sigmoid)"), ("conal", "conal(architecture_lr=1.0)"), ("hps", "hps+pcgrad"),
+])
+def test_a_checkpoint_of_another_method_is_refused(tmp_path, first, then):
+    methods.run(first, small(), budget="smoke", checkpoint=tmp_path / "state", progress=False)
+    with pytest.raises(ValueError, match=f"belongs to another training, with .*'method': '{first}'"):
+        methods.run(then, small(), budget="smoke", checkpoint=tmp_path / "state", progress=False)
+
+
+def test_a_search_that_anneals_cannot_be_made_longer(tmp_path, monkeypatch):
+    methods.run("ltb", small(), budget="smoke", checkpoint=tmp_path / "state", progress=False)
+    monkeypatch.setitem(methods.BUDGETS["smoke"], "epochs", 2)
+    with pytest.raises(ValueError, match="belongs to another training, with {'epochs': 1}"):
+        methods.run("ltb", small(), budget="smoke", checkpoint=tmp_path / "state", progress=False)
+
+
 def test_a_problem_may_be_named_with_options(tmp_path, monkeypatch):
     (tmp_path / "problem_with_options.py").write_text(
         "from tests.problems import small\ndef make(train=10, void=0.0):\n    return small(train=train, void=void)\n")

@@ -270,6 +270,13 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_checkpoint_of_a_model_of_another_form_is_refused(tmp_path):
+    train(checkpoint=tmp_path / "state")
+    wider = models.HPS(small(), {"name": "mlp", "widths": [9]})
+    with pytest.raises(ValueError, match="belongs to a model of another form. Use another path(.|\n)*size mismatch"):
+        train(model=wider, checkpoint=tmp_path / "state")
+
+
 def test_without_resume_a_training_starts_afresh(tmp_path):
     train(checkpoint=tmp_path / "state", lr=0.1)
     run = train(checkpoint=tmp_path / "state", resume=False)
