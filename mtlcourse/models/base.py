@@ -40,6 +40,8 @@ class MTLModel(nn.Module):
         list of modules; given modules are copied, weights and all, for each of the model's encoders.
     """
 
+    _encoder: Encoder
+
     def __init__(self, problem: Problem, encoder: Encoder = None):
         super().__init__()
         self.tasks = problem.tasks

@@ -1,6 +1,6 @@
 """Deep safe multi-task learning: a public and a private encoder for each task, mixed by a gate.
 
-Imports `models.base` and `models.stl`. The two ways of training it are in `procedures`.
+Imports `encoders`, `files`, `tasks`, `models.base`, `models.stl`. The two ways of training it are in `procedures`.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Trees: tasks share a trunk and leave it where they please. What every branching search ends in.
 
-Imports `models.base`, `models.dsmtl`.
+Imports `encoders`, `files`, `tasks`, `models.base`, `models.dsmtl`.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

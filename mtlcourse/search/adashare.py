@@ -19,7 +19,7 @@ from ..procedures import Setting
 from ..tasks import Problem
 from ..training import Run
 from .relaxed import Relaxed
-from .searching import flags
+from .searching import flags, not_negative
 from .stages import search_and_retrain
 
 Policies = Mapping[str, Sequence[int]]
@@ -92,7 +92,7 @@ class AdaShare(Relaxed):
         alike, most of all near the input, times the argument of that name.
     curriculum: decisions open up one after the other, from the output side, in the first half of the epochs after the
         warm-up; before that a module is passed by all tasks. False: all at once.
-    Raises ValueError for an encoder without any module that can be skipped.
+    Raises ValueError for an encoder without any module that can be skipped, and for negative factors.
     Source: X. Sun, R. Panda, R. Feris, K. Saenko, AdaShare: Learning What To Share For Efficient Deep Multi-Task
     Learning, NeurIPS 2020, reconstructed from its idea and from what the authors' public code does (losses and their
     weights, schedules, learning rates). There modules are residual blocks, whose shortcut is what skipping leaves, and
@@ -102,6 +102,7 @@ class AdaShare(Relaxed):
     def __init__(self, problem: Problem, encoder: Encoder = None, sparsity: float | int = 0.001,
                  sharing: float | int = 0.05, curriculum: Any = True):
         flags(curriculum=curriculum)
+        not_negative(sparsity=sparsity, sharing=sharing)
         super().__init__(problem, encoder)
         self.shared = self.new_encoder("shared")
         self.optional = [s for s in range(1, self.shared.points) if can_skip(self.shared, s)]

@@ -18,7 +18,7 @@ from ..tasks import Batch, Problem
 from ..training import Run
 from ..updates import StrategyStep
 from .bilevel import BilevelStep, Loss, gradients, halves
-from .searching import lower_step, settings_of
+from .searching import lower_step, not_negative, settings_of
 
 COMBINATIONS = ("linear", "monotone")
 
@@ -148,7 +148,7 @@ def auxilearn(problem: Problem, build: Build, strategy: Strategy | None, setting
     terms: of the Neumann series, see `ImplicitStep`.
     strategy: a gradient strategy sees the losses as weighted by the combination; a loss strategy is refused.
     `learned["weights"]`: what the last step weighed the tasks by; "parameters": of the combination.
-    Raises ValueError for an unknown combination or main task, and for a loss strategy.
+    Raises ValueError for an unknown combination or main task, for negative terms, and for a loss strategy.
     Source: A. Navon, I. Achituve, H. Maron, G. Chechik, E. Fetaya, Auxiliary Learning by Implicit Differentiation,
     ICLR 2021, reconstructed from its idea and from what the authors' public code does (combinations, series,
     settings). There the small net sees each sample's losses; here it sees a batch's means, because samples may lack
@@ -156,6 +156,7 @@ def auxilearn(problem: Problem, build: Build, strategy: Strategy | None, setting
     """
     if main is not None and main not in problem.task_names:
         raise ValueError(unknown("main task", str(main), problem.task_names))
+    not_negative(terms=terms)
     learning = LearnedCombination(combination, hidden)
     if strategy is not None:
         if strategy.kind == "loss" or isinstance(strategy, Chain):

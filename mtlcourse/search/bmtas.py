@@ -22,6 +22,7 @@ from ..tasks import Problem
 from ..training import Run
 from .ltb import passage_report
 from .relaxed import Relaxed
+from .searching import not_negative
 from .stages import search_and_retrain
 
 COUNTS = ("flops", "parameters")
@@ -46,7 +47,7 @@ class BMTAS(Relaxed):
         go through all partitions of the tasks and count draws that refine nothing as m modules; the sum over sets is
         exact.
     count: what a module costs, "flops" (default: multiplications and additions for one sample) or "parameters".
-    Raises ValueError for another count, and with a resource loss for more than 16 tasks.
+    Raises ValueError for another count, a negative resource, and with a resource loss for more than 16 tasks.
     Source: D. Bruggemann, M. Kanakis, S. Georgoulis, L. Van Gool, Automated Search for Resource-Efficient Branched
     Multi-Task Networks, BMVC 2020, reconstructed from its abstract and from what the authors' public code does
     (search space, schedules, learning rates, resource loss).
@@ -57,6 +58,7 @@ class BMTAS(Relaxed):
     nodes: Sequence[nn.ModuleList]
 
     def __init__(self, problem: Problem, encoder: Encoder = None, resource: float | int = 0.05, count: str = "flops"):
+        not_negative(resource=resource)
         super().__init__(problem, encoder)
         if count not in COUNTS:
             raise ValueError(unknown("count", str(count), COUNTS))

@@ -47,7 +47,6 @@ class Supernet(MTLModel):
     """
 
     private: MutableMapping[str, nn.ModuleList]
-    _encoder: Encoder
 
     def __init__(self, problem: Problem, encoder: Encoder = None, candidates: Sequence[int] | None = None,
                  pure: Any = True, splitting: Any = True):

@@ -17,6 +17,7 @@ from ..models.base import Encoder
 from ..procedures import Setting
 from ..tasks import Problem
 from ..training import Run
+from .searching import not_negative
 from .stages import search_and_retrain
 
 Edge = tuple[str, int, str, int]  # from module i of task u into module s of task t, as (t, s, u, i)
@@ -123,6 +124,7 @@ class MTLNAS(Fused):
     and c rising from 0 to 1 over the epochs, so that edges end open or shut and little is lost when they are made
     discrete: what is found are the edges with p_e > 1/2.
 
+    Raises ValueError for a single task, and for a negative entropy.
     Source: Y. Gao, H. Bai, Z. Jie, J. Ma, K. Jia, W. Liu, MTL-NAS: Task-Agnostic Neural Architecture Search towards
     General-Purpose Multi-Task Learning, CVPR 2020, reconstructed from its idea and from what the authors' public code
     does (relaxation, entropy, learning rates). It has two tasks and edges within blocks of equal size; here every
@@ -131,6 +133,7 @@ class MTLNAS(Fused):
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None, entropy: float | int = 10.0):
+        not_negative(entropy=entropy)
         super().__init__(problem, encoder)
         if not self.edges:
             raise ValueError(f"Problem {problem.name!r} has a single task; edges lead from one task to another.")

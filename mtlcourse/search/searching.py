@@ -34,6 +34,7 @@ def search(problem: Problem, model: nn.Module, strategy: Strategy, setting: Sett
     The run's history also has the relaxed model's scores on the test split, at the last epoch.
     """
     flags(single_level=single_level)
+    not_negative(**({} if architecture_lr is None else {"architecture_lr": architecture_lr}))
     settings = settings_of(setting)
     below, above = halves(problem, setting.seed, share)
     lower = lower_step(problem, model, strategy, setting, diagnostics)
@@ -72,3 +73,10 @@ def flags(**given: Any) -> None:
     for name, value in given.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name}={value!r} is neither True nor False.")
+
+
+def not_negative(**given: Any) -> None:
+    """Raise ValueError for an option that is no number, or a negative one."""
+    for name, value in given.items():
+        if not isinstance(value, int | float) or not value >= 0:
+            raise ValueError(f"{name}={value!r} is not a number from 0 upwards.")

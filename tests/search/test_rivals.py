@@ -290,3 +290,13 @@ def test_encoders_may_be_given_as_modules_whose_weights_are_where_retraining_sta
     given = stages[0][0].weight
     assert any(torch.equal(given, p) for p in retrained.parameters())
     assert set(retrained(problem.val.inputs)) == set(THREE)
+
+
+@pytest.mark.parametrize("name", [
+    "bmtas(resource=-1)", "adashare(sparsity=-0.1)", "adashare(sharing=-1)", "mtl-nas(entropy=-2)",
+    "auxilearn(terms=-1)", "conal(architecture_lr=-1)", "dsmtl-al(architecture_lr=-1.0)",
+])
+def test_what_is_no_number_from_0_upwards_is_refused(name: str):
+    option = name.split("(")[1].split("=")[0]
+    with pytest.raises(ValueError, match=f"{option}=.* is not a number from 0 upwards"):
+        methods.run(name, three(), budget="smoke", progress=False)
