@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 
 help:
 	@echo "make course       run the whole course headlessly; pages in build/course/index.html"
-	@echo "make test         run every check: lint, tests, notebooks"
+	@echo "make test         run every check: lint, types, tests, notebooks"
 	@echo "make test-vision  check what needs torchvision, in an environment of its own (5.5 GB)"
 	@echo "make lab          open JupyterLab at the first notebook"
 	@echo "make notebooks    refresh the stored outputs of the notebooks and their index"
@@ -35,9 +35,7 @@ help:
 course: $(READY)
 	@$(RUN) -m mtlcourse course $(ARGS)
 
-test: $(READY)
-	@echo "Linting."
-	@$(RUN) -m ruff check --quiet .
+test: lint
 	@echo "Testing the package and the notebooks, $(WORKERS) at once."
 	@$(RUN) -m pytest --quiet -n $(WORKERS) $(ARGS)
 
@@ -58,8 +56,9 @@ bench: $(READY)
 	@for script in tests/benchmarks/*.py; do echo; echo "$$script"; $(RUN) $$script || exit 1; done
 
 lint: $(READY)
+	@echo "Linting, and checking types."
 	@$(RUN) -m ruff check --quiet .
-	@$(RUN) -m mypy
+	@$(RUN) -m mypy --no-error-summary
 
 PYTHON_FITS = $(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null)
 VENV_FITS = $(shell $(PYTHON) -c 'import ensurepip, venv; print(True)' 2>/dev/null)
