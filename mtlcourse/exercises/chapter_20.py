@@ -8,10 +8,11 @@ from . import exercise, expect
 
 
 @exercise("20.1")
-def same_point(answer: Callable) -> None:
-    """P points that all may meet at, each with probability P^-m."""
-    for m, P in ((3, 3), (2, 6), (1, 4)):
-        expect(P ** (1 - m), answer(m, P), f"for m={m}, P={P}")
+def nobody_shares(answer: Callable) -> None:
+    """At most one of m tasks goes past branch point q, each with probability (P - q) / P."""
+    for m, P, q in ((3, 3, 1), (3, 3, 2), (2, 6, 4)):
+        past = (P - q) / P
+        expect((1 - past) ** m + m * past * (1 - past) ** (m - 1), answer(m, P, q), f"for m={m}, P={P}, q={q}")
 
 
 @exercise("20.2")
@@ -22,10 +23,10 @@ def largest_share(answer: Callable) -> None:
 
 
 @exercise("20.3")
-def self_conflict(answer: Callable) -> None:
-    """Half of the pairs; no pair at all if all signs are equal, which has probability 2 / 2^m."""
+def no_conflict(answer: Callable) -> None:
+    """All within a quarter of the circle: any of m directions is the first, the others lie in the quarter behind it."""
     for m in (2, 3, 9):
-        expect([0.5, 1 - 2.0 ** (1 - m)], answer(m), f"for m={m}")
+        expect(m / 4 ** (m - 1), answer(m), f"for m={m}")
 
 
 @exercise("20.4")
