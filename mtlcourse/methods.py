@@ -171,6 +171,11 @@ def names() -> list[str]:
     return list(_METHODS)
 
 
+def procedure(name: str) -> Callable[..., Run]:
+    """What trains the architecture called `name`."""
+    return _METHODS[name].procedure
+
+
 register("stl", models.STL)
 register("hps", models.HPS)
 register("hps-wide", models.WideHPS)

@@ -24,7 +24,7 @@ FLOORS = [
     {"search"},
     {"methods"},
     {"runs", "published"},
-    {"bench", "counts", "plots", "exercises"},
+    {"bench", "catalogue", "counts", "plots", "exercises"},
     {"widgets", "checks", "results", "safety_plots", "architecture_plots", "sharing_plots"},
     {"course", "doctor", "report_page"},
     {"cli"},
