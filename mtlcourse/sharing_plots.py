@@ -4,7 +4,6 @@ Imports `models`, `plots`. A model says in `route(task)` which modules a task's 
 is seen in one forward pass. Nothing about an architecture is written down here.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 from .models import MTLModel
 from .plots import panels
 
-SHARED = "0.8"  # grey: a module that all tasks reach
-WIDTH, HEIGHT, LEGEND = 0.5, 0.28, 0.5  # inches that a box has; those that a title has are a box's, too
+SHARED = "0.85"  # grey: a module that all tasks reach
+WIDTH, HEIGHT, LEGEND = 0.75, 0.3, 0.5  # inches that a box has; those that a title has are a box's, too
+LABEL = 7  # points
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Box:
 
     label: what the model's code calls it, without tasks and numbers.
     tasks: that reach it, going by their routes.
-    depth: one more than that of the deepest module it takes something from. One that takes from none stands right
-        before the first that takes from it.
+    depth: one less than that of the shallowest module that takes something from it. One that none takes from, a head,
+        stands behind the longest way to it.
     sources: numbers of the modules it takes something from directly, in the order of `boxes`.
     parameters: how many it has.
     """
@@ -63,11 +63,13 @@ def sharing(models: Mapping[str, MTLModel], columns: int = 2) -> Any:
     at the input, or at nothing, as weights do that others look up.
 
     models: `{title: model}`, of one problem.
+    Raises ValueError for a model that sends data through one module twice.
     """
     tasks = next(iter(models.values())).task_names
     drawn = {title: boxes(model) for title, model in models.items()}
+    heights = {title: _heights(found, tasks) for title, found in drawn.items()}
     deepest = max(box.depth for found in drawn.values() for box in found)
-    tallest = [max(Counter(box.depth for box in found).values()) for found in drawn.values()]
+    tallest = [2 * max(map(abs, places)) + 1 for places in heights.values()]
     columns = min(columns, len(models))
     rows = [max(tallest[start : start + columns]) for start in range(0, len(models), columns)]
     height = HEIGHT * sum(row + 1 for row in rows) + LEGEND
@@ -76,7 +78,7 @@ def sharing(models: Mapping[str, MTLModel], columns: int = 2) -> Any:
     for axis in axes.flat:
         axis.axis("off")
     for number, (axis, (title, found)) in enumerate(zip(axes.flat, drawn.items(), strict=False)):
-        _draw(axis, found, tasks)
+        _draw(axis, found, heights[title], tasks)
         high = rows[number // columns] / 2
         axis.set(title=title, xlim=(0.5, deepest + 0.5), ylim=(-high, high))
     figure.legend(handles=_legend(tasks), loc="outside lower center", ncols=len(tasks) + 1)
@@ -117,14 +119,19 @@ def _sources(model: MTLModel, modules: list[nn.Module]) -> dict[nn.Module, set[n
 
 
 def _depths(sources: Mapping[nn.Module, set[nn.Module]]) -> dict[nn.Module, int]:
+    """Each module as late as those that take from it allow, which keeps most lines short."""
+    earliest: dict[nn.Module, int] = {}
+    while len(earliest) < len(sources):  # each round settles those whose sources are settled
+        settled = {module: 1 + max((earliest[source] for source in others), default=0)
+                   for module, others in sources.items() if module not in earliest and others <= earliest.keys()}
+        if not settled:
+            raise ValueError("Some module is passed more than once on one way, so it has no place in the figure; give "
+                             "the model a module of its own for each stage.")
+        earliest |= settled
     depths: dict[nn.Module, int] = {}
-    while len(depths) < len(sources):  # each round settles those whose sources are settled
-        depths |= {module: 1 + max((depths[source] for source in others), default=0)
-                   for module, others in sources.items() if module not in depths and others <= depths.keys()}
-    for module in sources:
-        takers = [depths[other] for other in sources if module in sources[other]]
-        if not sources[module] and takers:
-            depths[module] = min(takers) - 1
+    for module in sorted(earliest, key=lambda module: -earliest[module]):
+        takers = [depths[other] for other in depths if module in sources[other]]
+        depths[module] = min(takers) - 1 if takers else earliest[module]
     return depths
 
 
@@ -160,38 +167,51 @@ def _label(model: MTLModel, module: nn.Module) -> str:
 def _heights(found: list[Box], tasks: list[str]) -> list[float]:
     """A place for each box in its column: the first task's above, those of several tasks between.
 
-    Of one task's boxes, those that take from none stand outside, so that rows go on straight.
+    Of one task's boxes, those that take from none stand outside, so that rows go on straight. For the same end a
+    column whose modules follow others of their name moves by half a box, if that puts them into one row.
     """
     heights = [0.0] * len(found)
     middle = (len(tasks) - 1) / 2
-    for depth in {box.depth for box in found}:
+    for depth in sorted({box.depth for box in found}):
         column = {n: sum(map(tasks.index, box.tasks)) / len(box.tasks) for n, box in enumerate(found)
                   if box.depth == depth}
         order = sorted(column, key=lambda n: (column[n], (not found[n].sources) * (column[n] - middle)))
         for place, n in enumerate(order):
             heights[n] = (len(order) - 1) / 2 - place
+        steps = {heights[source] - heights[n] for n in order for source in found[n].sources
+                 if (found[source].label, found[source].tasks) == (found[n].label, found[n].tasks)}
+        if steps in ({0.5}, {-0.5}):
+            for n in order:
+                heights[n] += min(steps)
     return heights
 
 
-def _draw(axis: Any, found: list[Box], tasks: list[str]) -> None:
+def _draw(axis: Any, found: list[Box], heights: list[float], tasks: list[str]) -> None:
     from matplotlib.patches import Rectangle
 
-    heights = _heights(found, tasks)
     for box, y in zip(found, heights, strict=True):
         for source in box.sources:
-            axis.plot([found[source].depth + 0.4, box.depth - 0.4], [heights[source], y], color="0.6", linewidth=0.7,
-                      zorder=0)
+            start, end = (found[source].depth + 0.4, heights[source]), (box.depth - 0.4, y)
+            turn = (box.depth - 0.6, heights[source])  # along the row first: there is more room than between rows
+            axis.plot(*zip(start, turn, end, strict=True), color="0.6", linewidth=0.7, zorder=0)
         everyone = len(box.tasks) == len(tasks) > 1
-        colours = [SHARED] if everyone else [f"C{tasks.index(task)}" for task in box.tasks]
+        colours = [SHARED] if everyone else [_colour(tasks.index(task)) for task in box.tasks]
         height = 0.7 / len(colours)
         for stripe, colour in enumerate(colours, start=1):
             axis.add_patch(Rectangle((box.depth - 0.4, y + 0.35 - stripe * height), 0.8, height, facecolor=colour,
-                                     alpha=0.8))
-        axis.text(box.depth, y, box.label, ha="center", va="center", fontsize=5.5)
+                                     edgecolor="none"))
+        axis.text(box.depth, y, box.label, ha="center", va="center", fontsize=LABEL)
+
+
+def _colour(t: int) -> tuple[float, ...]:
+    """The colour of task number t, paler, so that black letters can be read on it, and opaque."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(0.35 + 0.65 * part for part in to_rgb(f"C{t}"))
 
 
 def _legend(tasks: list[str]) -> list[Any]:
     from matplotlib.patches import Patch
 
-    colours = {"all tasks": SHARED, **{f"only {task}": f"C{t}" for t, task in enumerate(tasks)}}
-    return [Patch(facecolor=colour, alpha=0.8, label=label) for label, colour in colours.items()]
+    colours = {"all tasks": SHARED, **{f"only {task}": _colour(t) for t, task in enumerate(tasks)}}
+    return [Patch(facecolor=colour, edgecolor="none", label=label) for label, colour in colours.items()]

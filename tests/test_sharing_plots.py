@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matplotlib import rc_context
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
@@ -61,6 +62,11 @@ def test_gates_stand_right_before_what_takes_from_them():
     assert {(box.depth, box.sources) for box in boxes(built("mmoe")) if box.label == "gates"} == {(3, ())}
 
 
+def test_a_module_stands_as_late_as_what_takes_from_it_allows():
+    depths = [(box.label, box.depth) for box in boxes(built("mtan")) if box.label in ("shared", "carry")]
+    assert sorted(depths) == [("carry", 3), ("carry", 5), ("shared", 1), ("shared", 3), ("shared", 5)]
+
+
 def test_a_module_that_sees_two_others_has_a_line_from_each():
     found = boxes(built("mtan"))
     second = [box for box in found if box.label == "attention"][3]
@@ -83,6 +89,28 @@ def test_the_figure_has_a_box_a_module_in_the_colours_of_its_tasks():
         assert all(low < patch.get_y() < high - patch.get_height() for patch in rectangles(axis))
     first = colours(figure.axes[0])
     assert len(set(first)) == 3 and first[:3] == first[3:6]
+
+
+def test_labels_fit_into_their_boxes_and_boxes_hide_lines():
+    with rc_context({"figure.constrained_layout.use": True}):  # as `plots.setup` has it
+        figure = sharing({name: built(name) for name in ("mtan", "tsn")})
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        for text, patch in zip(axis.texts, rectangles(axis), strict=True):
+            inner, outer = text.get_window_extent(), patch.get_window_extent()
+            assert outer.x0 < inner.x0 and inner.x1 < outer.x1 and outer.y0 < inner.y0 and inner.y1 < outer.y1
+            assert patch.get_facecolor()[3] == 1.0 and text.get_fontsize() >= 7
+        assert all(line.get_zorder() < patch.get_zorder() for line in axis.lines for patch in rectangles(axis))
+
+
+def test_stages_of_one_row_are_in_a_row():
+    axis = sharing({"mtan": built("mtan", data.describe("multidigits"))}).axes[0]
+    places = {text.get_position() for text in axis.texts if text.get_text() == "shared"}
+    assert len(places) > 1 and len({y for _, y in places}) == 1
+    tops = [(patch.get_x(), patch.get_y()) for patch in rectangles(axis)]
+    for line in axis.lines:  # from its beginning to its turn a line runs along a row, and through no box there
+        (start, turn), (y, level) = line.get_xdata()[:2], line.get_ydata()[:2]
+        assert y == level and not any(start < x and x + 0.8 < turn and low < y < low + 0.7 for x, low in tops)
 
 
 def test_what_some_tasks_share_is_striped():
