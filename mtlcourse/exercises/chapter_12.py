@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from . import exercise, expect
+from . import NotYet, exercise, expect
 
 
 @exercise("12.1")
@@ -28,7 +28,14 @@ def mixture(answer: Callable) -> None:
     s, A, b = _normal(4, 3), _normal(2, 3), _normal(2)
     e = _normal(4, 2, 5)
     shares = torch.softmax(s @ A.T + b, 1)
-    expect((shares[:, :, None] * e).sum(1), answer(s, A, b, e), "for four samples and two experts")
+    mixed = (shares[:, :, None] * e).sum(1)
+    got = answer(s, A, b, e)
+    shape = getattr(got, "shape", None)
+    if shape != mixed.shape:
+        raise NotYet("for four samples, two experts and five features: expected a tensor of shape (4, 5), got "
+                     f"{got!r}" if shape is None else f"{tuple(shape)}")
+    for sample in range(len(mixed)):
+        expect(mixed[sample], got[sample], f"for two experts, sample {sample + 1} of four")
 
 
 @exercise("12.4")
