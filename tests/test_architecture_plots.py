@@ -7,6 +7,7 @@ import pytest
 
 from mtlcourse import architecture_plots, methods
 from mtlcourse.models import Tree
+from mtlcourse.training import Run
 from tests.problems import small
 from tests.strategies.nets import NAMES
 
@@ -50,12 +51,27 @@ def test_groups_are_drawn_without_a_model():
     groups = [dict(a=0, b=0, c=1, d=1), dict(a=0, b=1, c=2, d=2)]
     figure = architecture_plots.tree(groups)
     assert len(boxes(figure)) == 2 + 3
-    assert sorted(t for t in texts(figure) if t.isdigit()) == ["1", "1", "2", "2", "3", "3"]
+    assert not any(t.isdigit() for t in texts(figure))  # there is no trunk to leave
     heights = {t.get_text(): t.get_position()[1] for t in figure.axes[0].texts if t.get_text() in "abcd"}
     assert sorted(heights, key=heights.get, reverse=True) == list("abcd")
     crossed = architecture_plots.tree([dict(a=0, b=1, c=0, d=1)])
     heights = {t.get_text(): t.get_position()[1] for t in crossed.axes[0].texts if t.get_text() in "abcd"}
     assert sorted(heights, key=heights.get, reverse=True) == list("acbd")  # groups side by side
+
+
+def test_numbers_stand_where_tasks_leave_the_trunk():
+    """With subgroups, too: tasks that leave together part again behind their modules, which is no branch point."""
+    points = {"kind": 3, "size": 4, "big": 3}
+    groups = [dict.fromkeys(NAMES, "f_S")] * 2 + [{"kind": "left at 3", "size": "f_S", "big": "left at 3"}]
+    tree = Tree(problem(), groups=groups)
+    run = Run(pd.DataFrame(), {}, tree, {}, learned={"points": points})
+    figure = architecture_plots.tree(run)
+    assert sorted(t for t in texts(figure) if t.isdigit()) == ["3", "4"]
+    places = {t.get_text(): t.get_position() for t in figure.axes[0].texts}
+    assert 2 < places["3"][0] < 3 and places["4"][0] > 3 and abs(places["4"][1] - places["size"][1]) < 0.1
+    alone = architecture_plots.tree([{"kind": "own", "size": "shared", "big": "shared"}] * 2)
+    assert sorted(t for t in texts(alone) if t.isdigit()) == ["1", "3", "3"]
+    assert not any(t.isdigit() for t in texts(architecture_plots.tree(tree)))  # groups alone do not say it
 
 
 def test_branch_probabilities_and_conflicts_over_the_epochs_of_a_search():
