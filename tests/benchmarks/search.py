@@ -24,8 +24,8 @@ from mtlcourse.strategies import Engine, Strategy, TaskWeights  # noqa: E402
 from mtlcourse.tasks import Problem  # noqa: E402
 
 SHAPE, BATCH, MODULES, REPEATS = (16, 16, 16), 32, 5, 9
-# Samples and batches for the supernet. In the last one convolutions are light, and what five branches make of a batch no
-# longer fits a processor's cache where one does, so that copying and waiting for memory count.
+# Samples and batches for the supernet. In the last one convolutions are light, and what five branches make of a batch
+# may not fit a processor's cache where one does: there copying and waiting for memory count.
 SIZES = [((64, 8, 8), 32), ((32, 16, 16), 16), ((16, 16, 16), 8), ((16, 16, 16), 32)]
 MEBI = 2**20
 # Where nine tasks of CelebA branch, in the course's numbering from 1 (the thesis prints them from 0, table 5.14).
