@@ -56,3 +56,11 @@ def pixels(samples: int = 6) -> Problem:
     tasks = [data.segmentation("bright", 4), data.depth("depth"), data.regression("mean")]
     return Problem("pixels", tasks, *[TensorSplit(x, targets)] * 3, (3, 8, 12),
                    {"name": "conv", "channels": [4, 6, 8], "strides": [1, 2, 2]})
+
+
+def doubled(problem: Problem) -> Problem:
+    """The problem, whose tasks share their inputs, in float64."""
+    for part in (problem.train, problem.val, problem.test):
+        part.inputs = part.inputs.double()
+        part.targets = {name: y.double() if y.is_floating_point() else y for name, y in part.targets.items()}
+    return problem

@@ -21,7 +21,7 @@ from mtlcourse.tasks import Batch, Problem, TensorSplit, mean_losses
 from mtlcourse.training import TrainingDiverged, fit
 from mtlcourse.updates import make_step
 from mtlcourse.void import VOID
-from tests.problems import small, split
+from tests.problems import doubled, small, split
 
 
 class Scaled(nn.Module):
@@ -54,13 +54,6 @@ class Scaled(nn.Module):
 
     def upper(self) -> list[nn.Parameter]:
         return [self.factors, self.shift]
-
-
-def doubled(problem: Problem) -> Problem:
-    for part in (problem.train, problem.val, problem.test):
-        part.inputs = part.inputs.double()
-        part.targets = {name: y.double() if y.is_floating_point() else y for name, y in part.targets.items()}
-    return problem
 
 
 def levels(order: str, dropout: float = 0.0, optimizer: str = "sgd", weight_decay: float = 0.0,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mtlcourse import models
 from mtlcourse.strategies import Strategy, TaskWeights
 from mtlcourse.tasks import Problem, mean_losses
-from tests.problems import small
+from tests.problems import doubled, small
 
 
 class Fixed(Strategy):
@@ -145,11 +145,13 @@ EVERY = [models.HPS, models.STL, models.DSMTL, Branched, Normed, *OWN]
 NAMES = ("kind", "size", "big")
 
 
-def model_and_batch(build, names=NAMES, own: bool = False, void: float = 0.0, seed: int = 0):
+def model_and_batch(build, names=NAMES, own: bool = False, void: float = 0.0, seed: int = 0, double: bool = False):
     """A model, and a function that computes its task losses on one fixed batch, anew at each call."""
     problem = small(names, train=24, own=own, void=void)
     torch.manual_seed(seed)
     model = build(problem)
+    if double:
+        problem, model = doubled(problem), model.double()
     batch = next(problem.train.batches(24))
 
     def losses(forward=None) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ ARCHITECTURES = [getattr(models, name) for name in models.__all__ if name not in
 @pytest.mark.parametrize("build", ARCHITECTURES, ids=lambda build: build.__name__)
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_trainable_parameter_gets_a_finite_gradient_and_weights_are_those_reported(build, name):
-    model, losses = model_and_batch(build)
+    model, losses = model_and_batch(build, double=True)
     engine = Engine(model, make(name).bind(NAMES, torch.Generator().manual_seed(0)))
     values = losses()
     used = engine.backward(values)
@@ -38,7 +38,7 @@ def test_every_trainable_parameter_gets_a_finite_gradient_and_weights_are_those_
     for weight, (task, loss) in zip(used.heads, scalars.items(), strict=True):
         own = model.task_parameters(task)
         for parameter, expected in zip(own, torch.autograd.grad(loss, own, retain_graph=True), strict=True):
-            torch.testing.assert_close(parameter.grad, weight.item() * expected, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(parameter.grad, weight.item() * expected, rtol=1e-9, atol=1e-11)
     if engine.strategy.needs != "gradients":
         weights = [row for row, group in zip(by_module, modules, strict=True) for _ in group]
         for parameter, w, rows in zip(shared_of(model), weights, task_gradients(model, scalars), strict=True):
