@@ -37,7 +37,7 @@ course: $(READY)
 
 test: lint
 	@echo "Testing the package and the notebooks, $(WORKERS) at once."
-	@$(RUN) -m pytest --quiet -n $(WORKERS) $(ARGS)
+	@$(RUN) -m pytest --quiet -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-vision: $(VISION_READY)
 	@echo "Testing backbones, and the stored counts of parameters."
