@@ -49,6 +49,14 @@ def verdict(what: str, value: float, target: float, at_least: bool = False) -> N
     print(f"{what}: {value:.2f} ({'at least' if at_least else 'at most'} {target}: {'ok' if good else 'MISSED'})\n")
 
 
+def measure(known: dict[str, Callable[[], None]]) -> None:
+    """Run the measurements that the command line names, or all, on one thread."""
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or known:
+        print(f"{name}: {known[name].__doc__.strip()}")
+        known[name]()
+
+
 def single(problem: Problem, name: str) -> Problem:
     """The problem with one of its tasks."""
     splits = {split: TensorSplit(getattr(problem, split).inputs, {name: getattr(problem, split).targets[name]})
@@ -133,8 +141,4 @@ def imports() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    known = {"batching": batching, "fit": fitting, "stl": single_task, "imports": imports}
-    for name in sys.argv[1:] or known:
-        print(f"{name}: {known[name].__doc__.strip()}")
-        known[name]()
+    measure({"batching": batching, "fit": fitting, "stl": single_task, "imports": imports})

@@ -5,14 +5,13 @@ runs in turns, and medians are printed.
 """
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from core import interleaved, verdict
+from core import interleaved, measure, verdict
 
 from mtlcourse import bench, data, models, report_page, runs
 from mtlcourse.files import seed_everything
@@ -115,8 +114,4 @@ def sweep() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    known = {"joint": joint, "stage": stage, "report": report, "sweep": sweep}
-    for name in sys.argv[1:] or known:
-        print(f"{name}: {known[name].__doc__.strip()}")
-        known[name]()
+    measure({"joint": joint, "stage": stage, "report": report, "sweep": sweep})

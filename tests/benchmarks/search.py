@@ -9,12 +9,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import itertools  # noqa: E402
-import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 
 import torch  # noqa: E402
-from core import interleaved, verdict  # noqa: E402
+from core import interleaved, measure, verdict  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from mtlcourse import data, methods  # noqa: E402
@@ -159,8 +158,4 @@ def rooms() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    known = {"supernet": supernet, "notice": notice, "memory": memory, "rooms": rooms}
-    for name in sys.argv[1:] or known:
-        print(f"{name}: {known[name].__doc__.strip()}")
-        known[name]()
+    measure({"supernet": supernet, "notice": notice, "memory": memory, "rooms": rooms})
