@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from .models import Tree
-from .plots import COLUMN, _shade, panels
+from .plots import COLUMN, panels, shade
 from .training import Run
 
 Groups = Sequence[Mapping[str, Hashable]]
@@ -137,7 +137,7 @@ def branch_probabilities(history: pd.DataFrame | Run) -> Any:
         for p in points:
             rows = table[(table["task"] == task) & (table["name"] == f"beta_{p}")]
             for number, (_, part) in enumerate(rows.groupby("stage", sort=False)):
-                axis.plot(part["epoch"], part["value"], color=_shade(p / points[-1]), marker="o", markersize=2,
+                axis.plot(part["epoch"], part["value"], color=shade(p / points[-1]), marker="o", markersize=2,
                           label=f"p = {p}" if number == 0 else None)
         _mark(axis, starts)
         axis.set(title=task, xlabel="epoch of the search", ylim=(low - margin, high + margin))

@@ -86,7 +86,7 @@ def diagnostics(histories: Mapping[str, pd.DataFrame | Run], modules: bool = Fal
             rows = table[table["name"] == name].pivot(index="epoch", columns="task", values="value")
             if modules:
                 for depth, place in enumerate(places, start=1):
-                    axis.plot(rows.index, rows[place], color=_shade(depth / len(places)), label=place.replace("_", " "))
+                    axis.plot(rows.index, rows[place], color=shade(depth / len(places)), label=place.replace("_", " "))
                 axis.plot(rows.index, rows["shared"], color="0.2", linestyle="--", label="all shared")
                 axis.set_title(method)
             else:
@@ -109,7 +109,7 @@ def _measured(method: str, table: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _shade(depth: float) -> Any:
+def shade(depth: float) -> Any:
     """Light at the input side (0), dark at the heads (1)."""
     import matplotlib.pyplot as plt
 
