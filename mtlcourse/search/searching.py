@@ -34,7 +34,8 @@ def search(problem: Problem, model: nn.Module, strategy: Strategy, setting: Sett
     The run's history also has the relaxed model's scores on the test split, at the last epoch.
     """
     flags(single_level=single_level)
-    not_negative(**({} if architecture_lr is None else {"architecture_lr": architecture_lr}))
+    if architecture_lr is not None:
+        not_negative(architecture_lr=architecture_lr)
     settings = settings_of(setting)
     below, above = halves(problem, setting.seed, share)
     lower = lower_step(problem, model, strategy, setting, diagnostics)
