@@ -2,6 +2,9 @@
 
 Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/search.py [supernet notice memory rooms]`. What is compared
 runs in turns, and medians are printed. Stages have equal cost, P = 6.
+
+glibc gives large tensors back to the system when they are freed, and getting them again can take a quarter of a step.
+To measure without that: `MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592` before the command.
 """
 
 import os
@@ -23,8 +26,8 @@ from mtlcourse.strategies import Engine, Strategy, TaskWeights  # noqa: E402
 from mtlcourse.tasks import Problem  # noqa: E402
 
 SHAPE, BATCH, MODULES, REPEATS = (16, 16, 16), 32, 5, 9
-# Samples and batches for the supernet. In the last one convolutions are light, and what five branches make of a batch
-# may not fit a processor's cache where one does: there copying and waiting for memory count.
+# Samples and batches for the supernet. In the last one convolutions are light and tensors are large, so that it is the
+# one where getting memory from the system shows.
 SIZES = [((64, 8, 8), 32), ((32, 16, 16), 16), ((16, 16, 16), 8), ((16, 16, 16), 32)]
 MEBI = 2**20
 # Where nine tasks of CelebA branch, in the course's numbering from 1 (the thesis prints them from 0, table 5.14).
