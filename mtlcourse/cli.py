@@ -164,17 +164,17 @@ def report(folder, problems, methods, seeds, budget, baseline, page, csv, paper)
         return
     import pandas as pd
 
-    from . import report_page
+    from . import figures
     from .files import write_text
 
     with _plain_errors():
-        reports = report_page.from_folder(folder, problems, methods, seeds, budget, baseline)
+        reports = figures.page.from_folder(folder, problems, methods, seeds, budget, baseline)
         click.echo("\n\n".join(made.to_markdown() for made in reports))
         if csv:
             frames = [made.to_frame().assign(problem=made.problem, budget=made.budget) for made in reports]
             write_text(csv, pd.concat(frames).to_csv(index=False))
         if page:
-            report_page.write(reports, page)
+            figures.page.write(reports, page)
             click.echo(f"Page: {page}")
 
 
@@ -213,7 +213,7 @@ def params(problems, methods, csv) -> None:
 @main.command()
 def doctor() -> None:
     """Say whether this machine is ready."""
-    from . import doctor as examination
+    from .course import doctor as examination
 
     findings = examination.examine()
     for finding in findings:

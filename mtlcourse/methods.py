@@ -18,18 +18,18 @@ from torch import nn
 
 from . import data, models, strategies
 from .files import same_source, seed_everything, unknown
-from .procedures import Setting, dsmtl_il, dsmtl_jl, train_once
-from .search.adashare import AdaShare, adashare
-from .search.auxilearn import auxilearn
-from .search.bmtas import BMTAS, bmtas
-from .search.branches import Supernet
-from .search.conal import conal
-from .search.conal_pro import ProgressiveSupernet, conal_pro
-from .search.dsmtl_al import dsmtl_al
-from .search.ltb import LTB, ltb
-from .search.mtl_nas import MTLNAS, mtl_nas
+from .search.sharing.adashare import AdaShare, adashare
+from .search.sharing.auxilearn import auxilearn
+from .search.sharing.bmtas import BMTAS, bmtas
+from .search.sharing.branches import Supernet
+from .search.sharing.conal import conal
+from .search.sharing.conal_pro import ProgressiveSupernet, conal_pro
+from .search.sharing.dsmtl_al import dsmtl_al
+from .search.sharing.ltb import LTB, ltb
+from .search.sharing.mtl_nas import MTLNAS, mtl_nas
 from .tasks import Problem
 from .training import Run, train_losses
+from .training.procedures import Setting, dsmtl_il, dsmtl_jl, train_once
 
 BATCH_SIZE = 128
 # What a budget means for a problem that does not say it itself (`Problem.training`).

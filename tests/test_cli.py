@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from mtlcourse import __version__, cli, doctor
+from mtlcourse import __version__, cli
+from mtlcourse.course import doctor
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,8 +1,7 @@
 """Architecture learning: bilevel optimisation, and the searches that stand on it."""
 
 from .bilevel import BilevelStep, halves, summed
-from .branches import Supernet
-from .conal_pro import ProgressiveSupernet
 from .searching import search
+from .sharing import ProgressiveSupernet, Supernet
 
 __all__ = ["BilevelStep", "ProgressiveSupernet", "Supernet", "halves", "search", "summed"]

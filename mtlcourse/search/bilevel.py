@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..files import derived_seed, unknown
 from ..strategies import NonFinite
 from ..tasks import VOID, Batch, Problem
-from ..updates import StrategyStep, make_optimizer
+from ..training.updates import StrategyStep, make_optimizer
 
 ORDERS = ("first", "second", "exact", "single")
 Loss = Callable[[Batch], Tensor]

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from ..procedures import Setting
 from ..strategies import Strategy
 from ..tasks import Problem
 from ..training import Run, fit, pick_device
-from ..updates import StrategyStep, make_step
+from ..training.procedures import Setting
+from ..training.updates import StrategyStep, make_step
 from .bilevel import BilevelStep, Loss, halves, summed
 
 

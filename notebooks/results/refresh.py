@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mtlcourse import results
+from mtlcourse.course import results
 
 HERE = Path(__file__).parent
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mtlcourse import counts, data, methods, models
 from mtlcourse.files import seed_everything
 from mtlcourse.tasks import Batch, Problem, mean_losses
-from mtlcourse.updates import make_optimizer, make_step
+from mtlcourse.training.updates import make_optimizer, make_step
 
 NAMES = ["hps", "stl", "dsmtl-jl", "cross-stitch", "nddr", "mtan", "afa", "mmoe", "cgc", "ple", "dmtrl", "tnrmtl",
          "mrn", "rotograd", "maxroam", "tsn"]

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from core import interleaved, measure, verdict
 
-from mtlcourse import bench, data, models, report_page, runs
+from mtlcourse import bench, data, models, runs
+from mtlcourse.figures import page
 from mtlcourse.files import seed_everything
 from mtlcourse.tasks import Batch, Problem, mean_losses
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 
 STEPS = 10  # in one measurement
 SETTINGS = {"rooms": ({"train": 64, "val": 8, "test": 8}, 16),
@@ -95,9 +96,9 @@ def report() -> None:
                        "test_data": "abc"}
             (Path(folder) / f"{number:04}").mkdir()
             (Path(folder) / f"{number:04}" / "run.json").write_text(json.dumps(content, indent=1))
-        report_page.from_folder(folder)[0].to_markdown()
+        page.from_folder(folder)[0].to_markdown()
         start = time.perf_counter()
-        report_page.from_folder(folder)[0].to_markdown()
+        page.from_folder(folder)[0].to_markdown()
         verdict("seconds for a report over 1,000 runs", time.perf_counter() - start, 2)
 
 

@@ -20,8 +20,8 @@ from core import interleaved, measure, verdict  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from mtlcourse import data, methods  # noqa: E402
-from mtlcourse.search.branches import Supernet  # noqa: E402
-from mtlcourse.search.conal_pro import ProgressiveSupernet  # noqa: E402
+from mtlcourse.search.sharing.branches import Supernet  # noqa: E402
+from mtlcourse.search.sharing.conal_pro import ProgressiveSupernet  # noqa: E402
 from mtlcourse.strategies import Engine, Strategy, TaskWeights  # noqa: E402
 from mtlcourse.tasks import Problem  # noqa: E402
 

@@ -5,7 +5,7 @@ import torch
 
 from mtlcourse import data, methods, models
 from mtlcourse.files import seed_everything
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 from tests.models.test_sharing import PROBLEMS, batch_of, image
 from tests.problems import small
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcourse import data, methods, models, procedures
+from mtlcourse import data, methods, models
 from mtlcourse.files import seed_everything
 from mtlcourse.models.dsmtl import GATES, Gate
 from mtlcourse.tasks import Problem, mean_losses
-from mtlcourse.training import evaluate, fit, train_losses
-from mtlcourse.updates import make_step
+from mtlcourse.training import evaluate, fit, procedures, train_losses
+from mtlcourse.training.updates import make_step
 from tests.problems import OFFLINE, small
 
 SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10}}

@@ -10,7 +10,7 @@ from mtlcourse import models
 from mtlcourse.files import seed_everything
 from mtlcourse.models.mrn import MODES, estimate
 from mtlcourse.training import fit
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 from tests.models.test_sharing import dense
 from tests.problems import small
 

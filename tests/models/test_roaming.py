@@ -9,7 +9,7 @@ from mtlcourse import models
 from mtlcourse.files import seed_everything
 from mtlcourse.models.roaming import Masks
 from mtlcourse.training import fit
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 from tests.problems import pixels, small
 
 NAMES = ("kind", "size", "big")

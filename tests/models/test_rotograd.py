@@ -9,7 +9,7 @@ from mtlcourse.models.rotograd import Rotation, turn
 from mtlcourse.strategies import Engine, names
 from mtlcourse.tasks import mean_losses
 from mtlcourse.training import fit
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 from tests.problems import pixels, small
 
 NAMES = ("kind", "size", "big")

@@ -7,7 +7,7 @@ from mtlcourse import data, methods, models, strategies
 from mtlcourse.files import load_state, save_state, seed_everything
 from mtlcourse.strategies import Engine, make
 from mtlcourse.tasks import Problem, TensorSplit, mean_losses
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 from tests.problems import NEEDS_MAPS, small
 
 # The architectures that a name is enough for: classes of the models' folder, and none of the searches.

@@ -13,7 +13,7 @@ from mtlcourse.encoders import decoder as usual
 from mtlcourse.files import seed_everything
 from mtlcourse.models.tensors import NORMS, TENSORS, LastAxis, TensorTrain, Tucker, output_layers, stack, trace_norm
 from mtlcourse.training import fit
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 from tests.models.test_sharing import dense
 from tests.problems import pixels, small
 

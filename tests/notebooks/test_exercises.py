@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtlcourse.course import lessons
-from mtlcourse.exercises import EXERCISES
+from mtlcourse.course.exercises import EXERCISES
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = lessons.find(NOTEBOOKS)

@@ -19,7 +19,7 @@ from mtlcourse.search.bilevel import (
 )
 from mtlcourse.tasks import Batch, Problem, TensorSplit, mean_losses
 from mtlcourse.training import TrainingDiverged, fit
-from mtlcourse.updates import make_step
+from mtlcourse.training.updates import make_step
 from mtlcourse.void import VOID
 from tests.problems import doubled, small, split
 

@@ -1,0 +1,122 @@
+"""Stored results: sweeps too long for a notebook's minute, kept as tables beside the notebooks.
+
+Imports `bench`, `files`, `runs`. `sweeps.toml` in the folder of the tables defines each of them; a table's
+rows carry the hashes of their configurations, so that a table which no longer belongs to the current
+settings gives itself away. What the runs of searches learned lies in `learned/`, one row a run.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import runs
+from ..bench import sweep
+from ..files import unknown, write_text
+
+FOLDER = "results"  # as a notebook sees it
+KEYS = ["problem", "method", "seed", "budget", "configuration"]  # of a run
+FOUND = ["learned", "relaxed", "conflicts"]
+
+
+def definitions(folder: str | Path = FOLDER) -> dict[str, list[dict[str, Any]]]:
+    """`{table: [sweep, ...]}`: each sweep has problems, methods, seeds and a budget."""
+    with open(Path(folder) / "sweeps.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+def stored(name: str, folder: str | Path = FOLDER) -> pd.DataFrame:
+    """The stored table `name`, with the columns of `runs.table`. Raises ValueError for an unknown one."""
+    path = Path(folder) / f"{name}.csv"
+    if not path.exists():
+        raise ValueError(unknown("stored table", name, (file.stem for file in Path(folder).glob("*.csv"))))
+    return pd.read_csv(path)
+
+
+def learned(name: str, folder: str | Path = FOLDER) -> pd.DataFrame:
+    """What the runs of the stored table `name` found, one row a run that learned something.
+
+    Columns: problem, method, seed, budget, configuration (its hash), and as plain data
+    learned: the run's `learned`.
+    relaxed: `{stage: {task: {metric: value}}}`, test scores of the relaxed model at the end of each search stage.
+    conflicts: `{stage: {module: rate}}`, the mean over epochs of the share of steps in which two tasks conflicted
+        on a shared module; empty where nobody looked.
+    Raises ValueError if no run of this table learned anything, or the table is unknown.
+    """
+    path = Path(folder) / "learned" / f"{name}.csv"
+    if not path.exists():
+        raise ValueError(unknown("table of what was learned", name, (file.stem for file in path.parent.glob("*.csv"))))
+    return pd.read_csv(path, converters=dict.fromkeys(FOUND, json.loads))
+
+
+def expected(name: str, folder: str | Path = FOLDER) -> set[str]:
+    """Hashes of the configurations that table `name` must have today."""
+    return {runs.config_hash(runs.configuration(problem, method, seed, part["budget"]))
+            for part in definitions(folder)[name]
+            for problem in part["problems"] for method in part["methods"] for seed in part["seeds"]}
+
+
+def stale(name: str, folder: str | Path = FOLDER) -> bool:
+    """True if the stored table is missing or does not hold exactly the runs that its definition asks for."""
+    if not (Path(folder) / f"{name}.csv").exists():
+        return True
+    return set(stored(name, folder)["configuration"]) != expected(name, folder)
+
+
+def refresh(name: str, folder: str | Path = FOLDER, runs_folder: str | Path = "runs", workers: int = 2,
+            progress: bool = True) -> pd.DataFrame:
+    """Run what table `name` asks for and is not in `runs_folder` yet, and write the table.
+
+    Raises RuntimeError, with the reasons, when a run fails; the stored table then stays as it was.
+    """
+    known = definitions(folder)
+    if name not in known:
+        raise ValueError(unknown("stored table", name, known))
+    tables = []
+    for part in known[name]:
+        done = sweep(part["problems"], part["methods"], part["seeds"], budget=part["budget"], folder=runs_folder,
+                     workers=workers, progress=progress)
+        if done.failures:
+            reasons = "; ".join(why for _, why in done.failures)
+            raise RuntimeError(f"{len(done.failures)} runs of {name} failed: {reasons}")
+        tables.append(done.table)
+    table = pd.concat(tables, ignore_index=True)
+    table["seconds"] = table["seconds"].round(2)
+    found = _found(table, Path(runs_folder))
+    if len(found):
+        (Path(folder) / "learned").mkdir(exist_ok=True)
+        write_text(Path(folder) / "learned" / f"{name}.csv", found.to_csv(index=False))
+    write_text(Path(folder) / f"{name}.csv", table.to_csv(index=False))
+    return table
+
+
+def _found(table: pd.DataFrame, runs_folder: Path) -> pd.DataFrame:
+    """The rows of `learned`, with plain data as JSON."""
+    rows = []
+    for _, of_run in table[KEYS].drop_duplicates().iterrows():
+        run = runs.load(runs_folder / of_run["configuration"])
+        if run.learned:
+            history = run.history[run.history["stage"] != run.stages[-1]]
+            relaxed = history[history["split"] == "test"]
+            conflicts = history[history["name"] == "conflict_rate"].rename(columns={"task": "module"})
+            found = (run.learned, _nested(relaxed, ["stage", "task", "name"]), _nested(conflicts, ["stage", "module"]))
+            rows.append({**of_run, **{key: json.dumps(_rounded(what)) for key, what in zip(FOUND, found, strict=True)}})
+    return pd.DataFrame(rows, columns=[*KEYS, *FOUND])
+
+
+def _nested(rows: pd.DataFrame, keys: list[str]) -> Any:
+    """Mean values as dictionaries within dictionaries, one level a key, in the order of the rows."""
+    if not keys:
+        return rows["value"].mean()
+    return {name: _nested(group, keys[1:]) for name, group in rows.groupby(keys[0], sort=False)}
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with five significant digits, which is more than any of them means."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -1,0 +1,16 @@
+"""The figures of the course and of the report, in one style.
+
+    figures.learning_curves(...)        training and pictures stand here
+    figures.safety.heat_map(report)     who got worse;  sharing: what models share;  trees: where tasks leave
+    figures.page.write(...)             the report as one page
+"""
+
+from . import page, safety, sharing, trees
+from .pictures import draw_dense, draw_image, images, predictions
+from .style import COLUMN, panels, setup, shade
+from .training import DIAGNOSTICS, diagnostics, differences, learning_curves, paired_differences
+
+__all__ = [
+    "COLUMN", "DIAGNOSTICS", "diagnostics", "differences", "draw_dense", "draw_image", "images", "learning_curves",
+    "page", "paired_differences", "panels", "predictions", "safety", "setup", "shade", "sharing", "trees",
+]

@@ -1,0 +1,29 @@
+"""Checks speak to learners: they never raise unless asked to, and they say what was expected."""
+
+import pytest
+
+from mtlcourse.course.checks import check
+
+
+def test_right_wrong_and_broken_answers(capsys):
+    check("01.1", lambda m, encoder, head: encoder + m * head)
+    check("01.1", lambda m, encoder, head: encoder + head)
+    check("01.1", lambda m, encoder: 0)
+    check("01.1", lambda m, encoder, head: "many")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Exercise 01.1: correct."
+    assert said[1].startswith("Exercise 01.1: not yet: for m=2, encoder=16400, head=330: expected 17060.0, got 16730.0")
+    assert "your code raised TypeError" in said[2]
+    assert "got 'many'" in said[3]
+
+
+def test_strict_raises():
+    with pytest.raises(AssertionError, match="01.1"):
+        check("01.1", lambda m, encoder, head: 0, strict=True)
+
+
+def test_unknown_exercise_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"Unknown exercise '01.9'. Known: .*01\.1"):
+        check("01.9", 0)
+    with pytest.raises(ValueError, match="Unknown exercise '99.1'"):
+        check("99.1", 0)

@@ -1,0 +1,62 @@
+"""Stored tables belong to today's configurations, or give themselves away."""
+
+from pathlib import Path
+
+import pytest
+
+from mtlcourse import runs
+from mtlcourse.course import results
+
+FOLDER = Path(__file__).parents[2] / "notebooks" / "results"
+
+
+@pytest.mark.parametrize("name", results.definitions(FOLDER))
+def test_stored_table_belongs_to_todays_configurations(name):
+    assert not results.stale(name, FOLDER), f"{name}.csv is stale: run `make results`"
+
+
+def test_every_table_is_defined():
+    assert {path.stem for path in FOLDER.glob("*.csv")} == set(results.definitions(FOLDER))
+
+
+SWEEP = '[[tiny]]\nproblems = ["relatedness"]\nmethods = ["hps"]\nseeds = [0]\nbudget = "{}"\n'
+
+
+def test_refresh_writes_what_the_definition_asks_for(tmp_path):
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke"))
+    assert results.stale("tiny", tmp_path)
+    results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    assert not results.stale("tiny", tmp_path)
+    assert list(results.stored("tiny", tmp_path).columns) == runs.COLUMNS
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("fast"))
+    assert results.stale("tiny", tmp_path)
+
+
+def test_unknown_tables_are_named(tmp_path):
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke"))
+    with pytest.raises(ValueError, match="Unknown stored table 'tinny'. Known: tiny"):
+        results.refresh("tinny", tmp_path)
+    with pytest.raises(ValueError, match="Unknown stored table 'nothing'"):
+        results.stored("nothing", tmp_path)
+
+
+def test_what_searches_learned_is_stored_beside_the_table(tmp_path):
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke").replace('"hps"', '"hps", "conal"'))
+    results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    found = results.learned("tiny", tmp_path)
+    assert found["method"].tolist() == ["conal"]  # hard sharing learns no architecture
+    run = runs.load(tmp_path / "runs" / found["configuration"][0])
+    assert found["learned"][0] == run.learned
+    searched = run.history[(run.history["stage"] == "search") & (run.history["split"] == "test")]
+    assert len(searched) == sum(map(len, found["relaxed"][0]["search"].values()))
+    for row in searched.itertuples():
+        assert found["relaxed"][0]["search"][row.task][row.name] == pytest.approx(row.value, rel=1e-4)
+    rates = run.history[(run.history["name"] == "conflict_rate") & (run.history["stage"] == "search")]
+    assert found["conflicts"][0]["search"] == pytest.approx(rates.groupby("task")["value"].mean().to_dict(), rel=1e-4)
+    with pytest.raises(ValueError, match="Unknown table of what was learned 'tinny'. Known: tiny"):
+        results.learned("tinny", tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "learned").glob("*.csv")), ids=lambda path: path.stem)
+def test_what_was_learned_belongs_to_the_table(path):
+    assert set(results.learned(path.stem, FOLDER)["configuration"]) <= results.expected(path.stem, FOLDER)

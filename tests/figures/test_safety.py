@@ -1,0 +1,154 @@
+"""The figures of safety show the numbers of the report, and the page holds all of it in one file."""
+
+import json
+import math
+import re
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from mtlcourse import bench, cli, figures, runs, safety
+
+METHODS = ["stl", "hps", "dsmtl-jl", "dsmtl-il(guard=True)"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs")
+    done = bench.sweep(["relatedness(train=20, val=10, test=10)"], METHODS, [0, 1], budget="smoke", folder=path,
+                       progress=False)
+    assert done.failures == []
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(folder) -> safety.SafetyReport:
+    return figures.page.from_folder(folder)[0]
+
+
+def test_the_cheapest_method_comes_first(report: safety.SafetyReport):
+    assert report.methods == ["hps", "dsmtl-il(guard=True)", "dsmtl-jl"]
+    assert report.overview["parameters"].iloc[1:].is_monotonic_increasing
+
+
+def test_relative_performance_shows_changes_and_intervals(report: safety.SafetyReport):
+    figure = figures.safety.relative_performance(report)
+    tasks = list(dict.fromkeys(report.frame["task"]))
+    assert [axis.get_title() for axis in figure.axes] == tasks
+    for axis, task in zip(figure.axes, tasks, strict=True):
+        assert len(axis.containers) == len(report.methods)
+        for container, method in zip(axis.containers, report.methods, strict=True):
+            rows = report.frame[(report.frame["task"] == task) & (report.frame["method"] == method)]
+            assert container.lines[0].get_xdata() == pytest.approx(100 * rows["change"].to_numpy())
+            ends = [segment[:, 0] for segment in container.lines[2][0].get_segments()]
+            assert [(b - a) / 2 for a, b in ends] == pytest.approx(100 * rows["change_half_width"].to_numpy())
+
+
+def test_the_heat_map_says_what_is_certain(report: safety.SafetyReport):
+    axis = figures.safety.heat_map(report).axes[0]
+    texts = [text.get_text() for text in axis.texts]
+    assert len(texts) == len(report.frame)
+    first = report.frame.iloc[0]
+    assert texts[0] == f"{100 * first['change']:+.1f}\n{safety_plots.SIGNS[first['verdict']]}"
+    assert [label.get_text() for label in axis.get_yticklabels()] == report.methods
+
+
+def test_size_and_improvement_has_a_point_a_method(report: safety.SafetyReport):
+    axis = figures.safety.size_and_improvement(report).axes[0]
+    found = {c.get_label(): (c.lines[0].get_xdata()[0], c.lines[0].get_ydata()[0]) for c in axis.containers}
+    assert found["hps"] == pytest.approx((report.overview.at["hps", "parameters"], 100 * report.delta_i["hps"]))
+    assert found["stl"][1] == 0
+    assert found["dsmtl-jl"][0] != found["dsmtl-il(guard=True)"][0]  # of equal size, and both to be seen
+
+
+def test_one_seed_and_undefined_changes_can_be_drawn(report: safety.SafetyReport):
+    frame = report.frame.assign(change=math.nan, change_half_width=math.nan)
+    empty = safety.SafetyReport(report.baseline, [0], None, None, frame,
+                                report.overview.assign(delta_i_half_width=math.nan), {}, [])
+    for draw in (figures.safety.heat_map, figures.safety.relative_performance, figures.safety.size_and_improvement):
+        draw(empty)
+
+
+def test_gates_over_time(folder):
+    stored = {config["method"]: [] for config in map(_config, folder.glob("*/run.json"))}
+    for path in sorted(folder.glob("*/run.json")):
+        stored[_config(path)["method"]].append(runs.load(path.parent))
+    chosen = {name: stored[name] for name in ("dsmtl-jl", "dsmtl-il(guard=True)")}
+    figure = figures.safety.gates(chosen)
+    for axis, made in zip(figure.axes, chosen.values(), strict=True):
+        history = made[0].history
+        tasks = list(dict.fromkeys(history.loc[history["name"] == "alpha", "task"]))
+        assert sorted(text.get_text() for text in axis.texts) == sorted(tasks)
+        means = [line for line in axis.lines if line.get_marker() == "o"]
+        assert len(axis.lines) == len(tasks) * 3 + 1  # two seeds and their mean; where gates start
+        heights = sorted(text.xy[1] for text in axis.texts)
+        assert all(b - a > 0.079 for a, b in zip(heights, heights[1:], strict=False))
+        ends = [pd.concat([run.history for run in made]).query("name == 'alpha' and stage != 'guard' and task == @task")
+                .query("epoch == epoch.max()")["value"].mean() for task in tasks]
+        assert [line.get_ydata()[-1] for line in means] == pytest.approx(ends)
+    figures.safety.gates({"one": chosen["dsmtl-jl"][0], "history": chosen["dsmtl-jl"][1].history})
+    with pytest.raises(ValueError, match="history of 'hps' has no gates; it has loss"):
+        figures.safety.gates({"hps": stored["hps"]})
+
+
+def _config(path) -> dict:
+    return json.loads(path.read_text())["config"]
+
+
+# --- the page and the command ------------------------------------------------------------------------------
+
+def test_the_page_is_one_file_with_everything_in_it(report: safety.SafetyReport, tmp_path):
+    figures.setup()
+    figures.page.write([report], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("data:image/png;base64,") == 3
+    assert not re.findall(r'(?:src|href)="(?!data:)', text) and "<script" not in text
+    assert "<h1>Safety report: relatedness" in text and "<b>hps</b>: Delta_I" in text
+    assert text.count("<tr>") == 2 + len(report.overview) + report.frame.groupby(["task", "metric"]).ngroups
+
+
+def test_names_cannot_break_the_page(report: safety.SafetyReport):
+    name = "<b onload=x>&"
+    renamed = safety.SafetyReport(
+        report.baseline, report.seeds, name, None, report.frame.replace({"method": {"hps": name}}),
+        report.overview.rename(index={"hps": name}), {}, [name])
+    assert name not in figures.page.page([renamed])
+
+
+def test_the_command_prints_and_writes_the_report(folder, tmp_path):
+    written = ["--html", str(tmp_path / "a.html"), "--csv", str(tmp_path / "a.csv")]
+    chosen = ["--folder", str(folder), "--methods", "hps, dsmtl-jl", "--seeds", "1"]
+    done = CliRunner().invoke(cli.main, ["report", *chosen, *written])
+    assert done.exit_code == 0, done.output
+    assert "against stl" in done.output and "One seed" in done.output and (tmp_path / "a.html").exists()
+    frame = pd.read_csv(tmp_path / "a.csv")
+    assert set(frame["method"]) == {"hps", "dsmtl-jl"} and set(frame["budget"]) == {"smoke"}
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--problem", "rooms"], "no such runs"),
+    (["--baseline", "hps-wide"], "There is no baseline 'hps-wide' among hps, stl"),
+    (["--methods", "hsp"], "Unknown architecture 'hsp'"),
+])
+def test_the_command_refuses_in_a_sentence(folder, arguments, message: str):
+    done = CliRunner().invoke(cli.main, ["report", "--folder", str(folder), *arguments])
+    assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
+
+
+def test_the_command_recomputes_the_printed_tables():
+    done = CliRunner().invoke(cli.main, ["report", "--paper"])
+    assert done.exit_code == 0 and done.output.startswith("# The published tables, recomputed")
+
+
+def test_learning_rates_of_a_grid_are_chosen_on_validation_and_said(tmp_path):
+    problem, rates = "relatedness(train=20, val=10, test=10)", [1e-3, 1e-2]
+    done = bench.sweep([problem], ["stl", "hps"], [0, 1], budget="smoke", folder=tmp_path, learning_rates=rates,
+                       progress=False)
+    assert set(done.table["lr"]) == set(rates)
+    made = figures.page.from_folder(tmp_path)[0]
+    chosen = runs.selected(done.table).drop_duplicates("method").set_index("method")["lr"]
+    assert f"Learning rates, chosen on validation: hps {chosen['hps']:g}, stl {chosen['stl']:g}." in made.notes
+    means = runs.selected(done.table).groupby(["method", "task", "metric"])["value"].mean()
+    for row in made.frame.itertuples():
+        assert row.value == pytest.approx(means["hps", row.task, row.metric])
