@@ -14,13 +14,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import data, encoders, methods
+from .encoders import size
 from .published import counted, sizes
 from .tasks import Problem
-
-
-def size(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def flops(module: nn.Module, shape: Sequence[int]) -> int | None:

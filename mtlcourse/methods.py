@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from . import data, models, strategies
+from .encoders import size
 from .files import same_source, seed_everything, unknown
 from .search.sharing.adashare import AdaShare, adashare
 from .search.sharing.auxilearn import auxilearn
@@ -281,4 +282,4 @@ def count_parameters(name: str, problem_name: str) -> int:
     description = data.describe(part.name, **part.options)  # outside: a problem may make its data all the same
     with torch.device("meta"):
         model = build(name, description)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return size(model)

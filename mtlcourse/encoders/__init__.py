@@ -12,10 +12,10 @@ from ..files import unknown
 from .backbones import deeplab_resnet, mobilenet, resnet, vgg, wide_resnet
 from .decoders import DenseDecoder, decoder
 from .plain import conv, mlp
-from .staged import ShapesOnly, StagedEncoder
+from .staged import ShapesOnly, StagedEncoder, size
 
 __all__ = ["BUILDERS", "DenseDecoder", "ShapesOnly", "StagedEncoder", "build", "conv", "decoder", "deeplab_resnet",
-           "mlp", "mobilenet", "resnet", "vgg", "wide_resnet"]
+           "mlp", "mobilenet", "resnet", "size", "vgg", "wide_resnet"]
 
 # All but the first two need the `vision` extra.
 BUILDERS: dict[str, Callable[..., StagedEncoder]] = {

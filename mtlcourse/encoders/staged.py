@@ -52,6 +52,11 @@ class StagedEncoder(nn.Module):
         return x
 
 
+def size(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 def _output_shape(stage: nn.Module, shape: tuple[int, ...], number: int) -> tuple[int, ...]:
     # On the meta device: shapes only, no arithmetic. Two samples, since batch norm refuses one.
     state = {name: tensor.to("meta") for name, tensor in [*stage.named_parameters(), *stage.named_buffers()]}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..encoders import size
 from ..models import MTLModel
 from .style import panels
 
@@ -52,7 +53,7 @@ def boxes(model: MTLModel) -> list[Box]:
     order = sorted(reached, key=lambda module: depths[module])
     return [Box(_label(model, module), tuple(reached[module]), depths[module],
                 tuple(number for number, source in enumerate(order) if source in sources[module]),
-                sum(parameter.numel() for parameter in module.parameters())) for module in order]
+                size(module)) for module in order]
 
 
 def sharing(models: Mapping[str, MTLModel], columns: int = 2) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..encoders import BUILDERS
+from ..encoders import BUILDERS, size
 from ..files import unknown
 from ..tasks import Problem
 from .base import Encoder, MTLModel
@@ -77,7 +77,7 @@ def _as_large_as(model: type[MTLModel], problem: Problem, encoder: Encoder) -> M
 
 def _size(model: type[MTLModel], problem: Problem, encoder: Mapping) -> int:
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in model(problem, encoder).parameters())
+        return size(model(problem, encoder))
 
 
 def _widths(spec: Mapping) -> dict:

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ..encoders import size
 from ..files import content_hash, derived_seed, load_state, save_state, seed_everything
 from ..metrics import relative_change
 from ..strategies import NonFinite, Strategy
@@ -320,7 +321,7 @@ class _State:
             self.model.load_state_dict(self.best["model"])
         return Run(pd.DataFrame(self.history), evaluate(self.model, self.problem, "test"), self.model,
                    {**self.config, "selected_epoch": self.best.get("epoch", self.epoch)},
-                   cost={"parameters": sum(p.numel() for p in self.model.parameters()), "steps": self.updates,
+                   cost={"parameters": size(self.model), "steps": self.updates,
                          "seconds": self.seconds},
                    higher_is_better=directions(self.problem), test_data=hash_test_data(self.problem))
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...encoders import StagedEncoder
+from ...encoders import StagedEncoder, size
 from ...files import unknown
 from ...models import Tree
 from ...models.base import Encoder
@@ -127,7 +127,7 @@ class BMTAS(Relaxed):
 def stage_costs(encoder: StagedEncoder, count: str) -> list[float]:
     """What each stage costs: its parameters, or the multiplications and additions for one sample."""
     if count == "parameters":
-        return [float(sum(p.numel() for p in stage.parameters())) for stage in encoder.stages]
+        return [float(size(stage)) for stage in encoder.stages]
     costs = []
     for stage, shape in zip(encoder.stages, encoder.shapes, strict=False):
         on_meta = {name: tensor.to("meta") for name, tensor in [*stage.named_parameters(), *stage.named_buffers()]}
