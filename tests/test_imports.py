@@ -32,7 +32,8 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
-BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient"}  # part of what a declared package promises
+# Part of what a declared package promises.
+BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient", "IPython": "ipykernel"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "dask": "dask[distributed]",
                  "distributed": "dask[distributed]"}
 

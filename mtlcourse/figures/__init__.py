@@ -7,10 +7,10 @@
 
 from . import page, safety, sharing, trees
 from .pictures import draw_dense, draw_image, images, predictions
-from .style import COLUMN, panels, setup, shade
+from .style import COLUMN, panels, setup, shade, show
 from .training import DIAGNOSTICS, diagnostics, differences, learning_curves, paired_differences
 
 __all__ = [
     "COLUMN", "DIAGNOSTICS", "diagnostics", "differences", "draw_dense", "draw_image", "images", "learning_curves",
-    "page", "paired_differences", "panels", "predictions", "safety", "setup", "shade", "sharing", "trees",
+    "page", "paired_differences", "panels", "predictions", "safety", "setup", "shade", "sharing", "show", "trees",
 ]

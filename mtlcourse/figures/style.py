@@ -32,6 +32,18 @@ def panels(rows: int, columns: int, width: float = COLUMN, height: float = COLUM
     return figure, axes
 
 
+def show(figure: Any, alt: str) -> None:
+    """Show `figure` in a notebook with `alt`, the words that stand in for it where it cannot be seen.
+
+    Raises ValueError for an empty `alt`.
+    """
+    from IPython.display import display
+
+    if not alt.strip():
+        raise ValueError("A figure needs words for those who cannot see it: figures.show(figure, \"what it shows\").")
+    display(figure, metadata={"image/png": {"alt": alt}})
+
+
 def shade(depth: float) -> Any:
     """Light at the input side (0), dark at the heads (1)."""
     import matplotlib.pyplot as plt

@@ -50,7 +50,7 @@ def test_the_heat_map_says_what_is_certain(report: safety.SafetyReport):
     texts = [text.get_text() for text in axis.texts]
     assert len(texts) == len(report.frame)
     first = report.frame.iloc[0]
-    assert texts[0] == f"{100 * first['change']:+.1f}\n{safety_plots.SIGNS[first['verdict']]}"
+    assert texts[0] == f"{100 * first['change']:+.1f}\n{figures.safety.SIGNS[first['verdict']]}"
     assert [label.get_text() for label in axis.get_yticklabels()] == report.methods
 
 

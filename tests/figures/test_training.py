@@ -116,3 +116,13 @@ def test_void_pixels_are_left_blank():
     target = torch.tensor([[0, 1], [-1, 2]])
     figures.draw_dense(axes[0, 0], data.segmentation("s", 3), target)
     assert axes[0, 0].images[0].get_array().mask.tolist() == [[False, False], [True, False]]
+
+
+def test_a_shown_figure_has_words_that_stand_in_for_it(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: shown.append((figure, metadata)))
+    figure, _ = figures.panels(1, 1)
+    figures.show(figure, "an empty panel")
+    assert shown == [(figure, {"image/png": {"alt": "an empty panel"}})]
+    with pytest.raises(ValueError, match="needs words"):
+        figures.show(figure, " ")
