@@ -31,8 +31,8 @@ def tree(architecture: Tree | Run | Groups) -> Any:
     """
     model = architecture.model if isinstance(architecture, Run) else architecture
     if not isinstance(model, Tree | Sequence):
-        raise ValueError(f"{type(model).__name__} is no tree; `figures.sharing.sharing` draws any model, and groups can "
-                         "be drawn without one.")
+        raise ValueError(f"{type(model).__name__} is no tree; `figures.sharing.sharing` draws any model, and groups "
+                         "can be drawn without one.")
     groups = model.groups() if isinstance(model, Tree) else model
     paths: dict[str, Path] = {task: [(stage, labels[task]) for stage, labels in enumerate(groups, start=1)]
                               for task in groups[0]}

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.search.test_ltb import THREE, one_hot, three, tree_of
 
 from mtlcourse import encoders, methods, models
 from mtlcourse.files import seed_everything
 from mtlcourse.search.sharing.bmtas import BMTAS, stage_costs
 from mtlcourse.tasks import Problem
 from tests.problems import small
+from tests.search.sharing.test_ltb import THREE, one_hot, three, tree_of
 
 
 def supernet(problem: Problem, seed: int = 0, **options) -> BMTAS:

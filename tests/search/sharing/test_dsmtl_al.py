@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from mtlcourse import methods, models, training
+from mtlcourse import methods, models
 from mtlcourse.files import seed_everything
 from mtlcourse.search.sharing import dsmtl_al
 from mtlcourse.search.sharing.branches import Supernet
 from mtlcourse.search.sharing.dsmtl_al import LearnedWeighting
 from mtlcourse.strategies import make
 from mtlcourse.tasks import Problem, TensorSplit, mean_losses
-from mtlcourse.training import fit
+from mtlcourse.training import fit, loop
 from mtlcourse.training.updates import make_step
 from tests.problems import TASKS, small
 from tests.strategies.nets import NAMES
@@ -68,7 +68,7 @@ def test_first_order_moves_weight_to_the_smallest_loss_whatever_its_unit():
 
 def test_search_then_retrain_from_scratch_on_everything(monkeypatch):
     trained = []
-    inner = training.fit
+    inner = fit
 
     def watched(problem, model, strategy, **arguments):
         trained.append((type(model), len(problem.train), type(strategy).__name__, arguments.get("step") is not None,
@@ -152,7 +152,7 @@ def test_a_shared_encoder_that_cannot_learn_is_left():
 def test_a_search_that_was_cut_off_ends_as_if_nothing_had_happened(name, saves, tmp_path, monkeypatch):
     whole = run(name, seed=2)
     assert same(whole.model, run(name, seed=2).model), "reproducible"
-    kept = training._State.save
+    kept = loop._State.save
     count = 0
 
     def save_and_die(state):
@@ -163,7 +163,7 @@ def test_a_search_that_was_cut_off_ends_as_if_nothing_had_happened(name, saves, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._State, "save", save_and_die)
+        patch.setattr(loop._State, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             run(name, seed=2, checkpoint=tmp_path / "state")
     resumed = run(name, seed=2, checkpoint=tmp_path / "state")
