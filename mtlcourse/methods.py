@@ -1,12 +1,15 @@
 """Methods by name: "hps+ew" is an architecture, a strategy, a procedure and the defaults of all three.
 
 Imports `data`, `files`, `models`, `procedures`, `strategies`, `training`. A name is `part ("+" part)*`, a part `id` or
-`id(key=value, ...)`: first an architecture, then at most one loss and one gradient strategy.
+`id(key=value, ...)`: first an architecture, then at most one loss and one gradient strategy. Every architecture takes
+the options of training in `TRAINING`: `stl(epochs=2)` trains twice as long as the budget says, each stage of a method
+in stages, so that a baseline can be given as many steps as what it is compared with.
 """
 
 import ast
 import inspect
 import itertools
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,6 +43,9 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "full": {"epochs": 20},
     "paper": {},
 }
+
+
+TRAINING = ("epochs",)  # options of every architecture's name: epochs, a multiple of the budget's
 
 
 # --- names ----------------------------------------------------------------------------------------------
@@ -180,6 +186,7 @@ def procedure(name: str) -> Callable[..., Run]:
 register("stl", models.STL)
 register("hps", models.HPS)
 register("hps-wide", models.WideHPS)
+register("stl-wide", models.WideSTL)
 register("dsmtl-il", models.DSMTL, dsmtl_il)
 register("dsmtl-jl", models.DSMTL, dsmtl_jl)
 register("cross-stitch", models.CrossStitch)
@@ -219,21 +226,33 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     Raises ValueError for unknown names, options and budgets, naming the known ones.
     """
     architecture, *others = parse(name)
+    training, own = _of_training(architecture)
     problem = load_problem(problem) if isinstance(problem, str) else problem
     arguments = budget_arguments(problem, budget)
     problem = problem.sized(arguments.pop("samples", None), arguments.pop("evaluate", None))
     if lr is not None:
         arguments["lr"] = lr
+    arguments["epochs"] = max(1, round(training.get("epochs", 1) * arguments["epochs"]))
     arguments |= {"device": device, "precision": precision, "progress": progress, "method": canonical(name)}
-    method = _METHODS[architecture.name]
+    method = _METHODS[own.name]
     seed_everything(seed)
     strategy = _strategy(others or ([Part(method.strategy)] if method.strategy else []))
     setting = Setting(seed, None if checkpoint is None else Path(checkpoint), arguments)
-    result = method.procedure(problem, lambda p: _build(architecture, p), strategy, setting,
-                              **method.of_procedure(architecture.options))
+    result = method.procedure(problem, lambda p: _build(own, p), strategy, setting,
+                              **method.of_procedure(own.options))
     result.train_losses = train_losses(result.model, problem)
     result.config["budget"] = budget
     return result
+
+
+def _of_training(part: Part) -> tuple[dict[str, Any], Part]:
+    """The options of training in `part`, checked, and the part without them."""
+    training = {key: value for key, value in part.options.items() if key in TRAINING}
+    epochs = training.get("epochs", 1)
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < math.inf:
+        raise ValueError(f"epochs={epochs!r} of {part.name!r} is no multiple of the budget's epochs; 2 trains twice as "
+                         "long, 0.5 half as long.")
+    return training, Part(part.name, {key: value for key, value in part.options.items() if key not in TRAINING})
 
 
 def _strategy(parts: list[Part]) -> strategies.Strategy | None:
@@ -262,7 +281,7 @@ def load_problem(name: str) -> Problem:
 
 def build(name: str, problem: Problem) -> nn.Module:
     """The untrained model of the method called `name`."""
-    return _build(parse(name)[0], problem)
+    return _build(_of_training(parse(name)[0])[1], problem)
 
 
 def _build(part: Part, problem: Problem) -> nn.Module:

@@ -99,6 +99,29 @@ def test_a_loss_strategy_and_a_gradient_strategy_go_together():
     assert weights(turned.model) == weights(both.model)
 
 
+# --- options of training ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("name", "steps"), [
+    ("hps", 2), ("hps(epochs=2)", 4), ("stl(epochs=3)", 6), ("hps(epochs=.2)", 2), ("dsmtl-il", 4),
+    ("dsmtl-il(epochs=2, guard=True)", 8), ("ltb(epochs=2)", 6)])
+def test_epochs_multiply_those_of_the_budget_in_every_stage(name, steps):
+    run = methods.run(name, small(train=256), budget="smoke", progress=False)  # two batches an epoch, one of a half
+    assert run.cost["steps"] == steps
+    assert run.config["method"] == canonical(name)
+
+
+def test_epochs_are_no_option_of_the_model():
+    assert methods.count_parameters("hps(epochs=2)", "multidigits") == methods.count_parameters("hps", "multidigits")
+
+
+@pytest.mark.parametrize("epochs", ["0", "-1", "True", "many", "1e999"])
+def test_what_is_no_multiple_of_epochs_is_refused(epochs):
+    with pytest.raises(ValueError, match="no multiple of the budget's epochs; 2 trains twice as long"):
+        methods.run(f"hps(epochs={epochs})", small(), budget="smoke", progress=False)
+    with pytest.raises(ValueError, match="no multiple of the budget's epochs"):
+        methods.count_parameters(f"hps(epochs={epochs})", "multidigits")
+
+
 # --- the registry ---------------------------------------------------------------------------------------
 
 def test_the_yardsticks_are_there():

@@ -5,7 +5,7 @@ from .base import MTLModel
 from .cross_stitch import CrossStitch
 from .dsmtl import DSMTL
 from .experts import CGC, PLE, MMoE
-from .hps import HPS, WideHPS
+from .hps import HPS
 from .mrn import MRN
 from .mtan import MTAN
 from .nddr import NDDR
@@ -15,8 +15,9 @@ from .stl import STL
 from .switching import TSN
 from .tensors import DMTRL, TNRMTL
 from .tree import Tree
+from .wide import WideHPS, WideSTL
 
 __all__ = [
     "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "HPS", "MMoE", "MRN", "MTAN", "MTLModel", "MaxRoam", "NDDR",
-    "PLE", "RotoGrad", "STL", "TNRMTL", "TSN", "Tree", "WideHPS",
+    "PLE", "RotoGrad", "STL", "TNRMTL", "TSN", "Tree", "WideHPS", "WideSTL",
 ]

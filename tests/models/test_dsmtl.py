@@ -387,30 +387,3 @@ def test_options_in_names(name: str, message: str):
 def test_options_of_the_procedure_do_not_reach_the_model():
     assert methods.count_parameters("dsmtl-il(guard=True, gate_after=1)", "multidigits") == (
         methods.count_parameters("dsmtl-jl(gate_after=1)", "multidigits"))
-
-
-# --- hard sharing of the same size ---------------------------------------------------------------------
-
-@pytest.mark.parametrize("name", OFFLINE)
-@pytest.mark.parametrize("like", ["stl", "dsmtl-jl"])
-def test_wide_hard_sharing_is_as_large_as_what_it_is_held_against(name: str, like: str):
-    wanted = methods.count_parameters(like, name)
-    wide = methods.count_parameters(f"hps-wide(like={like.removesuffix('-jl')})", name)
-    assert wanted <= wide <= 1.15 * wanted
-
-
-def test_wide_hard_sharing_multiplies_widths_only():
-    problem = offline("rooms")
-    wide, plain = models.WideHPS(problem), models.HPS(problem)
-    assert [type(m) for m in wide.modules() if m is not wide] == [type(m) for m in plain.modules() if m is not plain]
-    groups = [[m.num_groups for m in model.modules() if isinstance(m, nn.GroupNorm)] for model in (wide, plain)]
-    assert groups[0] == groups[1]
-
-
-@pytest.mark.parametrize(("options", "message"), [
-    ({"like": "mtan"}, "Unknown model to be as large as 'mtan'"),
-    ({"encoder": [nn.Linear(4, 5)]}, "needs an encoder spec with widths, channels or features"),
-])
-def test_what_cannot_be_widened(options: dict, message: str):
-    with pytest.raises(ValueError, match=message):
-        models.WideHPS(small(), **options)

@@ -1,0 +1,44 @@
+"""Wide networks are as large as what they are held against, and differ from the usual ones in nothing else."""
+
+import pytest
+from torch import nn
+
+from mtlcourse import data, methods, models
+from tests.problems import small
+
+OFFLINE = ["multidigits", "rooms", "relatedness"]
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+@pytest.mark.parametrize("like", ["stl", "dsmtl-jl"])
+def test_wide_hard_sharing_is_as_large_as_what_it_is_held_against(name: str, like: str):
+    wanted = methods.count_parameters(like, name)
+    wide = methods.count_parameters(f"hps-wide(like={like.removesuffix('-jl')})", name)
+    assert wanted <= wide <= 1.15 * wanted
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_wide_single_task_networks_are_as_large_as_gated_ones(name: str):
+    wanted, wide = methods.count_parameters("dsmtl-jl", name), methods.count_parameters("stl-wide", name)
+    assert wanted <= wide <= 1.15 * wanted
+    model = methods.build("stl-wide", data.describe(name))
+    assert isinstance(model, models.STL) and not list(model.shared_parameters())
+
+
+@pytest.mark.parametrize(("wide", "plain"), [(models.WideHPS, models.HPS), (models.WideSTL, models.STL)])
+def test_widening_multiplies_widths_only(wide: type, plain: type):
+    problem = data.describe("rooms")
+    made, usual = wide(problem), plain(problem)
+    assert [type(m) for m in made.modules() if m is not made] == [type(m) for m in usual.modules() if m is not usual]
+    groups = [[m.num_groups for m in model.modules() if isinstance(m, nn.GroupNorm)] for model in (made, usual)]
+    assert groups[0] == groups[1]
+
+
+@pytest.mark.parametrize(("model", "options", "message"), [
+    (models.WideHPS, {"like": "mtan"}, "Unknown model to be as large as 'mtan'"),
+    (models.WideHPS, {"encoder": [nn.Linear(4, 5)]}, "needs an encoder spec with widths, channels or features"),
+    (models.WideSTL, {"encoder": [nn.Linear(4, 5)]}, "needs an encoder spec with widths, channels or features"),
+])
+def test_what_cannot_be_widened(model: type, options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        model(small(), **options)
