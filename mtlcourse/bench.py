@@ -49,13 +49,21 @@ def sweep(problems: Sequence[str], method_names: Sequence[str], seeds: Sequence[
     and its run tried again, up to three times. Interrupting keeps what is finished; the same call goes on.
     Raises ValueError for unknown names and options before anything runs.
     """
-    from tqdm.auto import tqdm
-
     for remembered in (runs.settings, _problem):
         remembered.cache_clear()  # a notebook may have written its problem anew since the last sweep
     wanted = [runs.configuration(problem, method, seed, budget, lr) for problem, method, lr, seed
               in itertools.product(problems, method_names, learning_rates or [None], seeds)]
-    configs = list({runs.folder_of(config, folder): config for config in wanted}.values())  # each once
+    return complete(wanted, folder=folder, workers=workers, scheduler=scheduler, device=device, precision=precision,
+                    progress=progress)
+
+
+def complete(configs: Sequence[dict[str, Any]], *, folder: str | Path = "runs", workers: int = 1,
+             scheduler: str | None = None, device: str = "auto", precision: str = "auto",
+             progress: bool = True) -> Sweep:
+    """Run those of `configs`, as `runs.configuration` gives them, that are not yet in `folder`; see `sweep`."""
+    from tqdm.auto import tqdm
+
+    configs = list({runs.folder_of(config, folder): config for config in configs}.values())  # each once
     for problem, method in {(config["problem"], config["method"]) for config in configs}:
         methods.count_parameters(method, problem)  # builds the model without data, so that mistakes are told now
     waiting = [config for config in configs if not runs.exists(config, folder)]

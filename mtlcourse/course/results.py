@@ -1,20 +1,22 @@
 """Stored results: sweeps too long for a notebook's minute, kept as tables beside the notebooks.
 
-Imports `bench`, `files`, `runs`. `sweeps.toml` in the folder of the tables defines each of them; a table's
+Imports `bench`, `files`, `methods`, `runs`. `sweeps.toml` in the folder of the tables defines each of them; a table's
 rows carry the hashes of their configurations, so that a table which no longer belongs to the current
 settings gives itself away. What the runs of searches learned lies in `learned/`, one row a run.
 """
 
 import json
 import tomllib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from .. import runs
-from ..bench import sweep
+from ..bench import complete
 from ..files import unknown, write_text
+from ..methods import canonical
 
 FOLDER = "results"  # as a notebook sees it
 KEYS = ["problem", "method", "seed", "budget", "configuration"]  # of a run
@@ -51,45 +53,71 @@ def learned(name: str, folder: str | Path = FOLDER) -> pd.DataFrame:
     return pd.read_csv(path, converters=dict.fromkeys(FOUND, json.loads))
 
 
+def wanted(name: str, folder: str | Path = FOLDER) -> list[dict[str, Any]]:
+    """The configurations of the runs that table `name` must have today. Raises ValueError for an unknown table."""
+    known = definitions(folder)
+    if name not in known:
+        raise ValueError(unknown("stored table", name, known))
+    return [runs.configuration(problem, method, seed, part["budget"])
+            for part in known[name]
+            for problem in part["problems"] for method in part["methods"] for seed in part["seeds"]]
+
+
 def expected(name: str, folder: str | Path = FOLDER) -> set[str]:
     """Hashes of the configurations that table `name` must have today."""
-    return {runs.config_hash(runs.configuration(problem, method, seed, part["budget"]))
-            for part in definitions(folder)[name]
-            for problem in part["problems"] for method in part["methods"] for seed in part["seeds"]}
+    return {runs.config_hash(config) for config in wanted(name, folder)}
 
 
 def stale(name: str, folder: str | Path = FOLDER) -> bool:
-    """True if the stored table is missing or does not hold exactly the runs that its definition asks for."""
+    """True if the stored table is missing or does not hold exactly the runs that its definition asks for.
+
+    On which machine they ran is not asked: their column `capability` says it.
+    """
     if not (Path(folder) / f"{name}.csv").exists():
         return True
     return set(stored(name, folder)["configuration"]) != expected(name, folder)
 
 
 def refresh(name: str, folder: str | Path = FOLDER, runs_folder: str | Path = "runs", workers: int = 2,
-            progress: bool = True) -> pd.DataFrame:
-    """Run what table `name` asks for and is not in `runs_folder` yet, and write the table.
+            again: Collection[str] = (), progress: bool = True) -> pd.DataFrame:
+    """Run what table `name` asks for and neither holds nor finds in `runs_folder`, and write the table.
 
+    again: methods whose stored rows do not count, because what these methods do has changed.
     Raises RuntimeError, with the reasons, when a run fails; the stored table then stays as it was.
     """
-    known = definitions(folder)
-    if name not in known:
-        raise ValueError(unknown("stored table", name, known))
-    tables = []
-    for part in known[name]:
-        done = sweep(part["problems"], part["methods"], part["seeds"], budget=part["budget"], folder=runs_folder,
-                     workers=workers, progress=progress)
-        if done.failures:
-            reasons = "; ".join(why for _, why in done.failures)
-            raise RuntimeError(f"{len(done.failures)} runs of {name} failed: {reasons}")
-        tables.append(done.table)
-    table = pd.concat(tables, ignore_index=True)
-    table["seconds"] = table["seconds"].round(2)
-    found = _found(table, Path(runs_folder))
+    anew = {canonical(method) for method in again}
+    configs = {runs.config_hash(config): config for config in wanted(name, folder)}
+    kept, found = _kept(name, folder, {key for key, config in configs.items() if config["method"] not in anew})
+    done = complete([config for key, config in configs.items() if key not in set(kept["configuration"])],
+                    folder=runs_folder, workers=workers, progress=progress)
+    if done.failures:
+        reasons = "; ".join(why for _, why in done.failures)
+        raise RuntimeError(f"{len(done.failures)} runs of {name} failed: {reasons}")
+    new = done.table.assign(seconds=done.table["seconds"].round(2))
+    table = _in_order(configs, kept, new)
+    found = _in_order(configs, found, _found(new, Path(runs_folder)))
     if len(found):
         (Path(folder) / "learned").mkdir(exist_ok=True)
         write_text(Path(folder) / "learned" / f"{name}.csv", found.to_csv(index=False))
     write_text(Path(folder) / f"{name}.csv", table.to_csv(index=False))
     return table
+
+
+def _kept(name: str, folder: str | Path, keys: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows that are stored already of the runs with these hashes: of the table, and of what was learned."""
+    tables = []
+    for path, columns in ((Path(folder) / f"{name}.csv", runs.COLUMNS),
+                          (Path(folder) / "learned" / f"{name}.csv", [*KEYS, *FOUND])):
+        table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
+        tables.append(table[table["configuration"].isin(keys)].reindex(columns=columns))
+    return tables[0], tables[1]
+
+
+def _in_order(configs: Iterable[str], *tables: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all tables, run after run in the order of the definition."""
+    place = {key: number for number, key in enumerate(configs)}
+    both = pd.concat([table for table in tables if len(table)] or list(tables[:1]), ignore_index=True)
+    return both.sort_values("configuration", key=lambda keys: keys.map(place), kind="stable", ignore_index=True)
 
 
 def _found(table: pd.DataFrame, runs_folder: Path) -> pd.DataFrame:

@@ -16,11 +16,12 @@ HERE = Path(__file__).parent
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Runs at the same time.")
-def main(names: tuple[str, ...], workers: int) -> None:
-    """Refresh the stored sweeps NAMES, by default those that are stale."""
+@click.option("--again", multiple=True, metavar="METHOD", help="Run this method again, though it is stored.")
+def main(names: tuple[str, ...], workers: int, again: tuple[str, ...]) -> None:
+    """Refresh the stored sweeps NAMES, by default those that are stale: only runs that are not stored yet."""
     for name in names or [name for name in results.definitions(HERE) if results.stale(name, HERE)]:
         print(f"{name}.csv")
-        results.refresh(name, HERE, HERE.parents[1] / "build" / "runs", workers)
+        results.refresh(name, HERE, HERE.parents[1] / "build" / "runs", workers, again)
 
 
 if __name__ == "__main__":  # spawned workers import this file again

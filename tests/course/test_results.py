@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from mtlcourse import runs
+from mtlcourse import bench, runs
 from mtlcourse.course import results
 
 FOLDER = Path(__file__).parents[2] / "notebooks" / "results"
@@ -30,6 +31,34 @@ def test_refresh_writes_what_the_definition_asks_for(tmp_path):
     assert list(results.stored("tiny", tmp_path).columns) == runs.COLUMNS
     (tmp_path / "sweeps.toml").write_text(SWEEP.format("fast"))
     assert results.stale("tiny", tmp_path)
+
+
+def test_refresh_runs_only_what_is_not_stored(tmp_path, monkeypatch):
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke").replace('"hps"', '"hps", "conal"'))
+    results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    before, learned = results.stored("tiny", tmp_path), results.learned("tiny", tmp_path)
+    ran = []
+    monkeypatch.setattr(results, "complete", lambda configs, **rest: ran.extend(
+        config["method"] for config in configs) or bench.complete(configs, **rest))
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke").replace('"hps"', '"stl", "conal", "hps"'))
+    results.refresh("tiny", tmp_path, tmp_path / "elsewhere", workers=1, progress=False)
+    after = results.stored("tiny", tmp_path)
+    assert ran == ["stl"]
+    assert after["method"].drop_duplicates().tolist() == ["stl", "conal", "hps"]  # the order of the definition
+    for method in ("hps", "conal"):
+        pd.testing.assert_frame_equal(after[after["method"] == method].reset_index(drop=True),
+                                      before[before["method"] == method].reset_index(drop=True))
+    pd.testing.assert_frame_equal(results.learned("tiny", tmp_path), learned)
+    results.refresh("tiny", tmp_path, tmp_path / "third", workers=1, again=["conal"], progress=False)
+    assert ran == ["stl", "conal"] and not results.stale("tiny", tmp_path)
+
+
+def test_a_table_of_another_machine_or_of_older_columns_is_not_stale(tmp_path):
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke"))
+    table = results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    assert set(table["capability"]) == {runs.capability()}
+    table.assign(capability="another").drop(columns=["steps", "falling"]).to_csv(tmp_path / "tiny.csv", index=False)
+    assert not results.stale("tiny", tmp_path)
 
 
 def test_unknown_tables_are_named(tmp_path):
