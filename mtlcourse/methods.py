@@ -36,15 +36,17 @@ from .training import Run, train_losses
 from .training.procedures import Setting, dsmtl_il, dsmtl_jl, train_once
 
 BATCH_SIZE = 128
-# What a budget means for a problem that does not say it itself (`Problem.training`).
+# What a budget means for a problem that does not say it itself (`Problem.training`): at least so many epochs and at
+# least so many steps, for six epochs of a few hundred samples teach a network nothing.
 BUDGETS: dict[str, dict[str, Any]] = {
     "smoke": {"epochs": 1, "samples": 2 * BATCH_SIZE, "evaluate": 2 * BATCH_SIZE},
-    "fast": {"epochs": 6, "samples": 6_000},
-    "full": {"epochs": 20},
+    "fast": {"epochs": 6, "steps": 280, "samples": 6_000},
+    "full": {"epochs": 20, "steps": 2_800},
     "paper": {},
 }
 
 
+OF_BUDGETS = ("epochs", "batch_size")  # settings that a budget's name may change: "fast(epochs=50)"
 TRAINING = ("epochs",)  # options of every architecture's name: epochs, a multiple of the budget's
 
 
@@ -213,6 +215,10 @@ register("adashare", AdaShare, adashare)
 register("auxilearn", models.HPS, auxilearn, strategy=None)
 
 
+class UnknownOption(ValueError):
+    """A method's name has an option that the method does not have."""
+
+
 # --- running -----------------------------------------------------------------------------------------------
 
 def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast", checkpoint: str | Path | None = None,
@@ -221,10 +227,13 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
 
     problem: a `Problem`, or what `data.load` takes, options in parentheses: "rooms(train=400)".
     budget: "smoke" (two batches), "fast" (seconds), "full" (about ten times that), "paper" (as printed);
-        it sets epochs and the number of samples, never what defines a method.
+        it sets epochs and the number of samples, never what defines a method. "fast(epochs=50, batch_size=32)"
+        changes one of its settings.
     lr: learning rate in place of the problem's.
-    Raises ValueError for unknown names, options and budgets, naming the known ones.
+    Raises ValueError for unknown names, options and budgets, naming the known ones, and for a negative seed.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r} is no whole number from 0 upwards.")
     architecture, *others = parse(name)
     training, own = _of_training(architecture)
     problem = load_problem(problem) if isinstance(problem, str) else problem
@@ -232,7 +241,9 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     problem = problem.sized(arguments.pop("samples", None), arguments.pop("evaluate", None))
     if lr is not None:
         arguments["lr"] = lr
-    arguments["epochs"] = max(1, round(training.get("epochs", 1) * arguments["epochs"]))
+    a_pass = math.ceil(len(problem.train) / arguments["batch_size"])
+    least = max(arguments["epochs"], math.ceil(arguments.pop("steps", 0) / a_pass))
+    arguments["epochs"] = max(1, round(training.get("epochs", 1) * least))
     arguments |= {"device": device, "precision": precision, "progress": progress, "method": canonical(name)}
     method = _METHODS[own.name]
     seed_everything(seed)
@@ -241,7 +252,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     result = method.procedure(problem, lambda p: _build(own, p), strategy, setting,
                               **method.of_procedure(own.options))
     result.train_losses = train_losses(result.model, problem)
-    result.config["budget"] = budget
+    result.config["budget"] = str(parse_part(budget))
     return result
 
 
@@ -264,13 +275,24 @@ def _strategy(parts: list[Part]) -> strategies.Strategy | None:
 
 
 def budget_arguments(problem: Problem, budget: str) -> dict[str, Any]:
-    """What `budget` means for `problem`: arguments of `fit`, and `samples` and `evaluate`, its data sizes."""
-    if budget not in BUDGETS:
-        raise ValueError(unknown("budget", budget, BUDGETS))
-    if budget == "paper" and "paper" not in problem.training:
+    """What `budget` means for `problem`: arguments of `fit`, and `samples` and `evaluate`, its data sizes.
+
+    A least number of `steps` is there where nobody has fixed the epochs: neither the problem, nor the budget's name.
+    """
+    part = parse_part(budget)
+    if part.name not in BUDGETS:
+        raise ValueError(unknown("budget", part.name, BUDGETS))
+    if part.name == "paper" and "paper" not in problem.training:
         raise ValueError(f"No paper prints settings for problem {problem.name!r}; "
                          "use one of the budgets smoke, fast, full.")
-    return {"batch_size": BATCH_SIZE, **BUDGETS[budget], **problem.training.get(budget, {})}
+    for key, value in part.options.items():
+        if key not in OF_BUDGETS:
+            raise ValueError(unknown(f"setting of budget {part.name!r}", key, OF_BUDGETS))
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key}={value!r} of budget {part.name!r} must be a whole number from 1 upwards.")
+    usual, own = BUDGETS[part.name], {**problem.training.get(part.name, {}), **part.options}
+    return {"batch_size": BATCH_SIZE, **{key: value for key, value in usual.items()
+                                         if key != "steps" or "epochs" not in own}, **own}
 
 
 def load_problem(name: str) -> Problem:
@@ -292,7 +314,7 @@ def _build(part: Part, problem: Problem) -> nn.Module:
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        raise ValueError(f"Method {part.name!r} does not take these options ({part.options}): {error}") from error
+        raise UnknownOption(f"Method {part.name!r} does not take these options ({part.options}): {error}") from error
 
 
 def count_parameters(name: str, problem_name: str) -> int:

@@ -188,6 +188,41 @@ def test_a_problem_may_say_what_a_budget_means(budget):
     assert budget_arguments(problem, other) == {"batch_size": methods.BATCH_SIZE, **methods.BUDGETS[other]}
 
 
+@pytest.mark.parametrize(("rows", "epochs", "steps"), [(341, 94, 282), (6_000, 6, 282), (20, 280, 280)])
+def test_a_budget_is_a_number_of_steps_where_the_problem_does_not_say_epochs(rows, epochs, steps):
+    run = methods.run("hps", small(train=rows), progress=False)
+    assert (run.config["epochs"], run.cost["steps"]) == (epochs, steps)
+
+
+def test_large_data_get_at_least_the_epochs_of_the_budget():
+    assert budget_arguments(small(), "full") == {"batch_size": 128, "epochs": 20, "steps": 2_800}
+
+
+def test_a_budgets_name_may_change_its_settings():
+    problem = small(train=40)
+    run = methods.run("hps", problem, budget=" fast( epochs = 3,batch_size=10 )", progress=False)
+    assert (run.cost["steps"], run.config["budget"]) == (12, "fast(batch_size=10, epochs=3)")
+    own = dataclasses.replace(problem, training={"fast": {"epochs": 7, "lr": 0.5}})
+    assert budget_arguments(own, "fast(epochs=3)") == {"batch_size": 128, "epochs": 3, "lr": 0.5, "samples": 6_000}
+    assert budget_arguments(own, "fast") == {"batch_size": 128, "epochs": 7, "lr": 0.5, "samples": 6_000}
+
+
+@pytest.mark.parametrize(("budget", "message"), [
+    ("fast(epoch=3)", "Unknown setting of budget 'fast' 'epoch'. Known: epochs, batch_size"),
+    ("fast(epochs=0)", "epochs=0 of budget 'fast' must be a whole number from 1"),
+    ("fast(epochs=2.5)", "epochs=2.5"), ("fast(batch_size=True)", "batch_size=True"),
+    ("quick(epochs=2)", "Unknown budget 'quick'")])
+def test_settings_of_budgets_are_checked(budget, message):
+    with pytest.raises(ValueError, match=message):
+        methods.run("hps", small(), budget=budget, progress=False)
+
+
+@pytest.mark.parametrize("seed", [-1, True])
+def test_seeds_are_whole_numbers_from_0(seed):
+    with pytest.raises(ValueError, match="is no whole number from 0 upwards"):
+        methods.run("hps", small(), seed=seed, budget="smoke", progress=False)
+
+
 @pytest.mark.parametrize("budget, message", [
     ("fats", "Unknown budget 'fats'. Known: fast, full, paper, smoke"),
     ("paper", "No paper prints settings for problem 'small'; use one of the budgets smoke, fast, full"),

@@ -121,7 +121,7 @@ def test_a_table_says_how_long_a_run_trained(tmp_path):
     run = methods.run("dsmtl-il", small(), budget="fast", progress=False)
     runs.save(run, small(), config, tmp_path)
     rows = runs.table(tmp_path)
-    assert set(rows["epochs"]) == {12} == {runs.epochs(run)}  # six in each of two stages
+    assert set(rows["epochs"]) == {560} == {runs.epochs(run)}  # 280 in each of two stages, of one step each
     assert set(rows["steps"]) == {run.cost["steps"]} and set(rows["capability"]) == {runs.capability()}
     assert rows.groupby("task")["falling"].first().to_dict() == pytest.approx(runs.falling(run))
 
