@@ -21,7 +21,32 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+_BLOCKED = "a file stands where a folder is needed, or a folder where a file is: choose another name"
+_FORBIDDEN = "choose a folder that you may write to, or have this one opened to you"
+REMEDIES = {errno.ENOTDIR: _BLOCKED, errno.EEXIST: _BLOCKED, errno.EISDIR: _BLOCKED, errno.ENOTEMPTY: _BLOCKED,
+            errno.EACCES: _FORBIDDEN, errno.EPERM: _FORBIDDEN, errno.EROFS: _FORBIDDEN}  # of a disk that is not full
+
+
 # --- files -----------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Inside, no other process or thread is inside with the same `path`, a file that is made for it; they wait.
+
+    The system lets go of it when a process dies. Where it has no such locks (Windows), nobody waits.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with writing(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a")
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
 
 @contextlib.contextmanager
 def writing(target: str | Path) -> Iterator[None]:
@@ -33,8 +58,9 @@ def writing(target: str | Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
         number, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EIO, None)
+        remedy = REMEDIES.get(number, "free some space or choose another folder")
         raise OSError(number, f"could not write {target} ({reason or error}). What was there before is unchanged; "
-                              "free some space or choose another folder, then run again.") from error
+                              f"{remedy}, then run again.") from error
 
 
 def atomic(path: str | Path, write: Callable[[Path], Any]) -> None:

@@ -1,7 +1,10 @@
 """Files appear whole or not at all; states come back as they were; parts start the same everywhere."""
 
+import errno
 import hashlib
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +50,36 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
     assert names_in(tmp_path) == ["note.txt"]
 
 
+@pytest.mark.parametrize(("number", "remedy"), [
+    (errno.EACCES, "choose a folder that you may write to"), (errno.EROFS, "choose a folder that you may write to"),
+    (errno.EISDIR, "a folder where a file is"), (errno.ENOSPC, "free some space"), (errno.EIO, "free some space")])
+def test_the_remedy_fits_what_went_wrong(tmp_path, number, remedy):
+    wanted = f"could not write .*unchanged; .*{remedy}.*, then run again"
+    with pytest.raises(OSError, match=wanted), files.writing(tmp_path):
+        raise OSError(number, "no")
+
+
+def test_one_at_a_time(tmp_path):
+    inside, together = [], []
+
+    def work(number):
+        with files.alone(tmp_path / "deep" / "lock"):
+            inside.append(number)
+            time.sleep(0.01)
+            together.append(len(inside))
+            inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [1] * 5
+
+
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "occupied").write_text("a file")
-    with pytest.raises(OSError, match="could not write .*occupied/note.txt"):
+    with pytest.raises(OSError, match="could not write .*occupied/note.txt .*a file stands where a folder is needed"):
         files.write_text(tmp_path / "occupied" / "note.txt", "text")
     assert (tmp_path / "occupied").read_text() == "a file"
 
