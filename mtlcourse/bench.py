@@ -1,6 +1,6 @@
 """Many runs: every problem x method x seed (x learning rate), here or on a cluster, nothing done twice.
 
-Imports `methods`, `runs`, `tasks`. Runs go through one `concurrent.futures.Executor`: this process,
+Imports `files`, `methods`, `runs`, `tasks`. Runs go through one `concurrent.futures.Executor`: this process,
 spawned processes, or a Dask client's.
 """
 
@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
@@ -23,6 +24,7 @@ import pandas as pd
 import torch
 
 from . import methods, runs
+from .files import alone
 from .tasks import Problem
 
 ATTEMPTS = 3  # of one run, when the process that held it dies
@@ -47,8 +49,16 @@ def sweep(problems: Sequence[str], method_names: Sequence[str], seeds: Sequence[
     On a CPU each run takes one thread, so that its result is the same with any number of workers.
     A run that fails does not stop the others. A process that dies (killed, out of memory) is replaced
     and its run tried again, up to three times. Interrupting keeps what is finished; the same call goes on.
-    Raises ValueError for unknown names and options before anything runs.
+    A method that cannot be built for a problem is a failure too; one line says so at once, and the others run.
+    Raises ValueError before anything runs: for unknown names and options, for nothing to do, for a seed below 0, and
+    when no method can be built.
     """
+    for what, given in (("problems", problems), ("methods", method_names), ("seeds", seeds)):
+        if not given:
+            raise ValueError(f"There is nothing to run: the list of {what} is empty.")
+    for seed in seeds:
+        if seed < 0:
+            raise ValueError(f"Seed {seed} is below 0; seeds are whole numbers from 0 upwards.")
     for remembered in (runs.settings, _problem):
         remembered.cache_clear()  # a notebook may have written its problem anew since the last sweep
     wanted = [runs.configuration(problem, method, seed, budget, lr) for problem, method, lr, seed
@@ -64,27 +74,50 @@ def complete(configs: Sequence[dict[str, Any]], *, folder: str | Path = "runs", 
     from tqdm.auto import tqdm
 
     configs = list({runs.folder_of(config, folder): config for config in configs}.values())  # each once
-    for problem, method in {(config["problem"], config["method"]) for config in configs}:
-        methods.count_parameters(method, problem)  # builds the model without data, so that mistakes are told now
+    pairs = dict.fromkeys((config["problem"], config["method"]) for config in configs)
+    reasons = {pair: reason for pair in pairs if (reason := _why_not(*pair))}
+    if reasons and len(reasons) == len(pairs):
+        raise ValueError("; ".join(dict.fromkeys(reasons.values())))
+    cannot = [(config, reasons[config["problem"], config["method"]]) for config in configs
+              if (config["problem"], config["method"]) in reasons]
+    configs = [config for config in configs if (config["problem"], config["method"]) not in reasons]
     waiting = [config for config in configs if not runs.exists(config, folder)]
     work = functools.partial(one_run, folder=str(folder), device=device, precision=precision)
     executor = functools.partial(_executor, workers, scheduler)
     window = 2 * workers if scheduler is None else len(configs)  # a cluster knows itself how much it can take
     with tqdm(total=len(configs), initial=len(configs) - len(waiting), unit="run", disable=not progress) as bar:
-        failures = _work_off(waiting, work, executor, window, bar)
+        for (problem, method), reason in reasons.items():
+            bar.write(f"{method} is left out for {problem}: {reason}", file=sys.stderr)
+        failures = [*cannot, *_work_off(waiting, work, executor, window, bar)]
     failed = [config for config, _ in failures]
     return Sweep(runs.table(folder, [config for config in configs if config not in failed]), failures)
 
 
+def _why_not(problem: str, method: str) -> str:
+    """Why `method` cannot be built for `problem`, empty if it can; a mistyped option raises, before anything runs."""
+    try:
+        methods.count_parameters(method, problem)  # without data
+    except methods.UnknownOption:
+        raise
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def one_run(config: dict[str, Any], folder: str, device: str = "auto", precision: str = "auto") -> None:
-    """Do and store one run; what a worker process is given. An unfinished one goes on from its checkpoint."""
+    """Do and store one run; what a worker process is given. An unfinished one goes on from its checkpoint.
+
+    Another process that does the same run in the same folder is waited for, and its run taken.
+    """
     checkpoint = Path(folder) / ".unfinished" / runs.folder_of(config, folder).name / "state"
-    with _ALONE, _one_thread():
+    with _ALONE, alone(checkpoint.with_name("lock")), _one_thread():
+        if runs.exists(config, folder):
+            return
         problem = _problem(config["problem"])
         result = methods.run(config["method"], problem, seed=config["seed"], budget=config["budget"], lr=config["lr"],
                              checkpoint=checkpoint, device=device, precision=precision, progress=False)
-    runs.save(result, problem, config, folder)
-    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+        runs.save(result, problem, config, folder)
+        shutil.rmtree(checkpoint.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,14 @@ The top floor. Every command imports what it needs when it runs, so that `--help
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from . import __version__
+
+BUDGETS = ["smoke", "fast", "full", "paper"]  # as `methods.BUDGETS`, which would take seconds to import
 
 
 @contextlib.contextmanager
@@ -39,15 +41,46 @@ def _split(context: click.Context | None, parameter: click.Parameter | None, tex
     return [part.strip() for part in parts if part.strip()]
 
 
-def _numbers(kind: type) -> Callable:
-    """The callback that reads a list of numbers such as `0,1,2`."""
-    def read(context: click.Context, parameter: click.Parameter, text: str | None) -> list | None:
-        try:
-            return None if text is None else [kind(part) for part in _split(context, parameter, text)]
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is not a list of numbers such as 0,1,2.") from None
+def _some(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """As `_split`; an empty list is refused, for it would do nothing and call that a success."""
+    parts = _split(context, parameter, text)
+    if not parts:
+        raise click.BadParameter("the list is empty; name at least one.")
+    return parts
 
-    return read
+
+def _seeds(context: click.Context | None, parameter: click.Parameter | None, text: str) -> list[int]:
+    """Seeds and ranges of seeds, both ends included.
+
+    >>> _seeds(None, None, "7, 0-3")
+    [7, 0, 1, 2, 3]
+    """
+    seeds = []
+    for part in _some(context, parameter, text):
+        ends = part.split("-")
+        if len(ends) > 2 or not all(end.strip().isdecimal() for end in ends) or int(ends[0]) > int(ends[-1]):
+            raise click.BadParameter(f"{part!r} is no seed, a whole number from 0 upwards, nor a range such as 0-4.")
+        seeds += range(int(ends[0]), int(ends[-1]) + 1)
+    return seeds
+
+
+def _rates(context: click.Context, parameter: click.Parameter, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in _some(context, parameter, text)]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1e-3,3e-3.") from None
+
+
+class _Naming(click.Command):
+    """A command whose help ends with the names that it takes; only then are they looked up."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from . import data, methods, strategies
+
+        for title, names in (("Problems", data.names()), ("Methods", methods.names()),
+                             ("Strategies, behind a method and a plus", strategies.names())):
+            with formatter.section(title):
+                formatter.write_text(", ".join(names))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -110,20 +143,22 @@ def course(only, assignments, jobs, fresh, diff, execution_timeout, notebooks, o
     sys.exit(1 if bad else 0)
 
 
-@main.command()
-@click.option("--problem", "problems", callback=_split, default="multidigits",
+@main.command(cls=_Naming)
+@click.option("--problem", "problems", callback=_some, default="multidigits",
               help="Problems: names, or package.module:function for your own.")
-@click.option("--methods", callback=_split, default="stl,hps", help="Methods, such as stl,hps,dsmtl-il+pcgrad.")
-@click.option("--seeds", callback=_numbers(int), default="0,1,2", help="Seeds; one run for each.")
-@click.option("--budget", default="fast", type=click.Choice(["smoke", "fast", "full", "paper"]),
-              help="How many epochs and samples.")
-@click.option("--lr", "learning_rates", callback=_numbers(float), help="Learning rates to try, such as 1e-3,3e-3.")
+@click.option("--methods", callback=_some, default="stl,hps", help="Methods, such as stl,hps,dsmtl-il+pcgrad.")
+@click.option("--seeds", callback=_seeds, default="0,1,2", help="Seeds, such as 0,1,2 or 0-4; one run for each.")
+@click.option("--budget", default="fast", type=click.Choice(BUDGETS), help="How many epochs and samples.")
+@click.option("--epochs", type=click.IntRange(1), show_default="the budget's", help="Epochs of each training.")
+@click.option("--batch-size", type=click.IntRange(1), show_default="the budget's", help="Samples of one step.")
+@click.option("--lr", "learning_rates", callback=_rates, help="Learning rates to try, such as 1e-3,3e-3.")
 @click.option("--folder", default="runs", type=click.Path(path_type=Path), help="Where runs are kept.")
 @click.option("--workers", default=1, type=click.IntRange(1), help="Runs at the same time.")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="A Dask scheduler that runs them on other machines.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-def bench(problems, methods, seeds, budget, learning_rates, folder, workers, scheduler, device, progress) -> None:
+def bench(problems, methods, seeds, budget, epochs, batch_size, learning_rates, folder, workers, scheduler, device,
+          progress) -> None:
     """Compare methods over seeds.
 
     Prints each metric's mean and 95% interval over seeds; of several learning rates, those of the one that
@@ -132,6 +167,8 @@ def bench(problems, methods, seeds, budget, learning_rates, folder, workers, sch
     from . import bench as sweeps
     from . import runs
 
+    changes = [f"{key}={value}" for key, value in (("epochs", epochs), ("batch_size", batch_size)) if value]
+    budget = f"{budget}({', '.join(changes)})" if changes else budget
     with _plain_errors():
         done = sweeps.sweep(problems, methods, seeds, budget=budget, folder=folder, workers=workers,
                             learning_rates=learning_rates, scheduler=scheduler, device=device, progress=progress)
@@ -146,8 +183,9 @@ def bench(problems, methods, seeds, budget, learning_rates, folder, workers, sch
 @click.option("--folder", default="runs", type=click.Path(path_type=Path), help="Where `bench` kept its runs.")
 @click.option("--problem", "problems", callback=_split, default="", show_default="all", help="Problems to report on.")
 @click.option("--methods", callback=_split, default="", show_default="all", help="Methods to compare.")
-@click.option("--seeds", callback=_numbers(int), default="", show_default="all", help="Seeds that count.")
-@click.option("--budget", type=click.Choice(["smoke", "fast", "full", "paper"]), help="Runs of this budget only.")
+@click.option("--seeds", callback=lambda c, p, text: _seeds(c, p, text) if text else [], default="", show_default="all",
+              help="Seeds that count, such as 0,1,2 or 0-4.")
+@click.option("--budget", help="Runs of this budget only, such as fast or 'fast(epochs=50)'.")
 @click.option("--baseline", default="stl", help="The method to measure against.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write one page with figures, to send around.")
 @click.option("--csv", type=click.Path(path_type=Path), help="Write all comparisons as a table.")
@@ -178,9 +216,9 @@ def report(folder, problems, methods, seeds, budget, baseline, page, csv, paper)
             click.echo(f"Page: {page}")
 
 
-@main.command()
-@click.option("--problem", "problems", callback=_split, default="multidigits", help="Problems: names, or all.")
-@click.option("--methods", callback=_split, default="all", help="Methods, such as stl,hps; all takes every one.")
+@main.command(cls=_Naming)
+@click.option("--problem", "problems", callback=_some, default="multidigits", help="Problems: names, or all.")
+@click.option("--methods", callback=_some, default="all", help="Methods, such as stl,hps; all takes every one.")
 @click.option("--csv", type=click.Path(path_type=Path), help="Write the counts as a table, those of every module too.")
 def params(problems, methods, csv) -> None:
     """Count parameters and FLOPs, without data.

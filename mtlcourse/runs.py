@@ -5,13 +5,14 @@ of its canonical configuration: `run.json`, `history.csv`, `model.safetensors`. 
 not at all.
 """
 
+import contextlib
 import functools
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def configuration(problem: str, method: str, seed: int, budget: str = "fast",
     name of the run, and no old result passes for a new one.
     """
     part = parse_part(problem)
+    budget = str(parse_part(budget))
     return {"problem": str(part), "method": canonical(method), "seed": seed, "budget": budget, "lr": lr,
             "settings": json.loads(settings(str(part), budget)), "version": MINOR}
 
@@ -84,8 +86,11 @@ def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -
             run.history.to_csv(temporary / "history.csv", index=False)
             (temporary / "run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner can read
-            if not target.exists():
+            try:
                 os.replace(temporary, target)
+            except OSError:
+                if not exists(config, root):  # another process may have been quicker
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return target
@@ -132,8 +137,11 @@ def load(folder: str | Path, model: nn.Module | None = None) -> Run:
     if model is not None:
         from safetensors.torch import load_file
 
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-    history = pd.read_csv(folder / "history.csv")
+        with _whole(folder / "model.safetensors"):
+            weights = load_file(folder / "model.safetensors")
+        model.load_state_dict(weights)
+    with _whole(folder / "history.csv"):
+        history = pd.read_csv(folder / "history.csv")
     return Run(history, content["metrics"], model, {**content["config"], **content["training"]}, content["learned"],
                content["cost"], content["stages"], content["train_losses"], content["directions"],
                content["test_data"])
@@ -143,12 +151,25 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():
         raise FileNotFoundError(f"There is no run in {folder}: {path.name} is missing.")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    written = content["config"]["version"]
+    with _whole(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        written = content["config"]["version"]
     if written != MINOR:
         raise ValueError(f"The run in {folder} was written by mtlcourse {written}, and this is {MINOR}: results of "
                          "different versions are not compared. Run it again in a new folder, or install that version.")
     return content
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Inside, `path` is read; a file that is cut off, or is something else, is told by its name."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:  # those of JSON, UTF-8 and CSV are ValueErrors
+        raise ValueError(f"{path} is cut off, or no file of a run ({error}). Delete the folder {path.parent} and run "
+                         "the same sweep again: it makes what is missing.") from error
 
 
 def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> pd.DataFrame:
@@ -160,6 +181,7 @@ def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> 
     parameters, steps, samples and epochs (of all stages), seconds (of training), test_data (hash of the test split),
     version, capability (of the machine) and configuration (its hash) are the run's, the same in all its rows.
     What a run did not note is NaN.
+    Raises ValueError for a run that cannot be read, naming the file.
     """
     folders = ([folder_of(config, root) for config in configs] if configs is not None
                else sorted(path.parent for path in Path(root).glob("[!.]*/run.json")))  # ".run-": cut off

@@ -1,11 +1,14 @@
 """Sweeps: nothing twice, nothing lost, and no run that takes others with it."""
 
 import multiprocessing
+import os
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +16,8 @@ import torch
 from tqdm import tqdm
 
 from mtlcourse import bench, methods, runs
+
+ROOT = Path(__file__).parents[1]
 
 OWN = '''
 import os, pathlib, signal
@@ -160,6 +165,47 @@ def test_mistakes_are_told_before_anything_runs(own, problem, method, options, m
     with pytest.raises(ValueError, match=message):
         bench.sweep(["own_sweep:plain", problem], ["stl", method], [0], folder=own / "runs", progress=False, **options)
     assert not (own / "runs").exists()
+
+
+def test_a_method_that_cannot_be_built_does_not_stop_the_others(own, capsys):
+    impossible = "dsmtl-jl(gate_after=99)"
+    done = sweep(own, chosen=("stl", impossible, "hps"), progress=True)
+    assert done.table["method"].unique().tolist() == ["stl", "hps"]
+    assert [config["method"] for config, _ in done.failures] == [impossible] * 2
+    assert all("gate_after" in reason for _, reason in done.failures)
+    assert f"{impossible} is left out for own_sweep:plain: " in capsys.readouterr().err
+    with pytest.raises(ValueError, match="gate_after"):
+        sweep(own, chosen=(impossible,))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (([], ["hps"], [0]), "the list of problems is empty"), ((["multidigits"], [], [0]), "the list of methods is empty"),
+    ((["multidigits"], ["hps"], []), "the list of seeds is empty"),
+    ((["multidigits"], ["hps"], [-1]), "Seed -1 is below 0")])
+def test_nothing_to_do_is_refused(own, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        bench.sweep(*arguments, folder=own / "runs", progress=False)
+
+
+def test_two_benches_in_one_folder_do_each_run_once(own):
+    script = ("import sys; sys.path.insert(0, '.'); from mtlcourse import bench; "
+              "done = bench.sweep(['own_sweep:watched'], ['hps', 'stl'], [0, 1, 2], budget='smoke', folder='runs', "
+              "progress=False); print(len(done.table), done.failures)")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    both = [subprocess.Popen([sys.executable, "-c", script], cwd=own, env=environment, stdout=subprocess.PIPE,
+                             text=True) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0] for process in both] == ["30 []\n"] * 2
+    assert (own / "epochs").read_text() == "xxx" * 6  # three epochs of each run, once
+    assert not any((own / "runs" / ".unfinished").iterdir())
+
+
+def test_a_run_that_was_cut_off_is_named(own):
+    done = sweep(own, chosen=("hps",), seeds=(0,))
+    file = own / "runs" / done.table["configuration"][0] / "run.json"
+    for content in (file.read_text()[:200], "{}", "[1]", ""):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=r"run.json is cut off, or no file of a run .*Delete the folder"):
+            runs.table(own / "runs")
 
 
 def test_a_problem_that_was_written_anew_is_read_anew(own):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from mtlcourse import __version__, cli
+from mtlcourse import __version__, cli, methods
 from mtlcourse.course import doctor
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +61,23 @@ def test_bench_passes_on_what_was_asked(sweep: SimpleNamespace):
                              "learning_rates": [1e-3, 0.01], "device": "auto", "progress": False}
 
 
+def test_bench_takes_ranges_of_seeds_epochs_and_a_batch_size(sweep: SimpleNamespace):
+    done = CliRunner().invoke(cli.main, ["bench", "--seeds", "7,0-3", "--epochs", "50", "--batch-size", "32"])
+    assert done.exit_code == 0 and sweep.arguments[2] == [7, 0, 1, 2, 3]
+    assert sweep.options["budget"] == "fast(epochs=50, batch_size=32)"
+
+
+@pytest.mark.parametrize("command", ["bench", "params"])
+def test_help_names_what_can_be_asked_for(command: str):
+    said = " ".join(CliRunner().invoke(cli.main, [command, "--help"]).output.split())
+    for name in ("multidigits", "dsmtl-il", "stl-wide", "pcgrad"):
+        assert name in said
+
+
+def test_the_budgets_of_the_command_line_are_those_of_methods():
+    assert cli.BUDGETS == list(methods.BUDGETS)
+
+
 def test_bench_has_defaults_and_reports_failed_runs(sweep: SimpleNamespace):
     sweep.failures.append(({"seed": 1}, "out of memory"))
     done = CliRunner().invoke(cli.main, ["bench"])
@@ -70,7 +87,19 @@ def test_bench_has_defaults_and_reports_failed_runs(sweep: SimpleNamespace):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["bench", "--seeds", "one"], "'one' is not a list of numbers"),
+    (["bench", "--seeds", "one"], "'one' is no seed, a whole number from 0 upwards, nor a range such as 0-4"),
+    (["bench", "--seeds", ""], "the list is empty"),
+    (["bench", "--seeds", "-1"], "'-1' is no seed"),
+    (["bench", "--seeds", "4-0"], "'4-0' is no seed"),
+    (["bench", "--methods", " , "], "the list is empty"),
+    (["bench", "--problem", ""], "the list is empty"),
+    (["bench", "--lr", ""], "the list is empty"),
+    (["bench", "--lr", "small"], "'small' is not a list of numbers"),
+    (["bench", "--epochs", "0"], "0 is not in the range"),
+    (["report", "--seeds", "0-x"], "'0-x' is no seed"),
+    (["report", "--folder", "no/such/folder"], "There is no folder no/such/folder"),
+    (["report", "--folder", __file__], "test_cli.py is a file, not a folder of runs"),
+    (["params", "--methods", ""], "the list is empty"),
     (["bench", "--budget", "huge"], "'huge' is not one of"),
     (["bench", "--problem", "multidigit"], "Known: multidigits"),
     (["bench", "--methods", "hsp"], "hps"),

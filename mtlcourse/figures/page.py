@@ -37,12 +37,15 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
     """A report for each problem and budget in a folder of runs; what is given restricts which runs count.
 
     Of a grid of learning rates each method's best one on validation is taken, and a note says which.
-    Raises ValueError when no runs are left, and as `safety.report` does.
+    Raises ValueError when there is no such folder, when no runs are left, and as `safety.report` does.
     """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder} is a file, not a folder of runs." if Path(folder).exists() else
+                         f"There is no folder {folder}. `mtlcourse bench` makes one; name the one that you gave it.")
     found = table(folder)
     wanted = {"problem": {str(parse_part(problem)) for problem in problems}, "seed": set(seeds),
               "method": {canonical(method) for method in methods} | ({canonical(baseline)} if methods else set()),
-              "budget": {budget} if budget else set()}
+              "budget": {str(parse_part(budget))} if budget else set()}
     for column, values in wanted.items():
         found = found[found[column].isin(values)] if values else found
     if found.empty:
