@@ -80,7 +80,7 @@ def stale(name: str, folder: str | Path = FOLDER) -> bool:
 
 def refresh(name: str, folder: str | Path = FOLDER, runs_folder: str | Path = "runs", workers: int = 2,
             again: Collection[str] = (), progress: bool = True) -> pd.DataFrame:
-    """Run what table `name` asks for and neither holds nor finds in `runs_folder`, and write the table.
+    """Run what table `name` asks for and neither a stored table nor `runs_folder` has, and write the table.
 
     again: methods whose stored rows do not count, because what these methods do has changed.
     Raises RuntimeError, with the reasons, when a run fails; the stored table then stays as it was.
@@ -104,12 +104,18 @@ def refresh(name: str, folder: str | Path = FOLDER, runs_folder: str | Path = "r
 
 
 def _kept(name: str, folder: str | Path, keys: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows that are stored already of the runs with these hashes: of the table, and of what was learned."""
+    """The rows that are stored already, in this table or another, of the runs with these hashes, and what they learned.
+
+    A run that several tables hold is taken whole from the first, this table before the others.
+    """
     tables = []
-    for path, columns in ((Path(folder) / f"{name}.csv", runs.COLUMNS),
-                          (Path(folder) / "learned" / f"{name}.csv", [*KEYS, *FOUND])):
-        table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
-        tables.append(table[table["configuration"].isin(keys)].reindex(columns=columns))
+    for place, columns in ((Path(folder), runs.COLUMNS), (Path(folder) / "learned", [*KEYS, *FOUND])):
+        kept = pd.DataFrame(columns=columns)
+        for path in sorted(place.glob("*.csv"), key=lambda path: (path.stem != name, path.stem)):
+            rows = pd.read_csv(path)
+            rows = rows[rows["configuration"].isin(set(keys) - set(kept["configuration"]))].reindex(columns=columns)
+            kept = pd.concat([kept, rows]) if len(kept) else rows
+        tables.append(kept)
     return tables[0], tables[1]
 
 

@@ -53,6 +53,17 @@ def test_refresh_runs_only_what_is_not_stored(tmp_path, monkeypatch):
     assert ran == ["stl", "conal"] and not results.stale("tiny", tmp_path)
 
 
+def test_a_run_that_another_table_holds_is_not_run_again(tmp_path, monkeypatch):
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke").replace('"hps"', '"conal"'))
+    results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke").replace('"hps"', '"conal"')
+                                          + SWEEP.format("smoke").replace('"hps"', '"conal"').replace("tiny", "other"))
+    monkeypatch.setattr(bench, "one_run", lambda *a, **k: pytest.fail("it was run again"))
+    results.refresh("other", tmp_path, tmp_path / "elsewhere", workers=1, progress=False)
+    pd.testing.assert_frame_equal(results.stored("other", tmp_path), results.stored("tiny", tmp_path))
+    pd.testing.assert_frame_equal(results.learned("other", tmp_path), results.learned("tiny", tmp_path))
+
+
 def test_a_table_of_another_machine_or_of_older_columns_is_not_stale(tmp_path):
     (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke"))
     table = results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
