@@ -83,6 +83,16 @@ class _Naming(click.Command):
                 formatter.write_text(", ".join(names))
 
 
+def _target(context: click.Context | None, parameter: click.Parameter | None, path: Path | None) -> Path | None:
+    """A file to write: a mistyped folder elsewhere is an error, and not made; one in the working folder is made."""
+    if path is not None and path.is_dir():
+        raise click.BadParameter(f"{path} is a folder; give the name of a file.")
+    if path is not None and not path.parent.is_dir() and not path.resolve().is_relative_to(Path.cwd().resolve()):
+        raise click.BadParameter(f"There is no folder {path.parent}, and it is outside the working folder; make it, or "
+                                 "correct the path.")
+    return path
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="mtlcourse")
 def main() -> None:
@@ -187,10 +197,13 @@ def bench(problems, methods, seeds, budget, epochs, batch_size, learning_rates, 
               help="Seeds that count, such as 0,1,2 or 0-4.")
 @click.option("--budget", help="Runs of this budget only, such as fast or 'fast(epochs=50)'.")
 @click.option("--baseline", default="stl", help="The method to measure against.")
-@click.option("--html", "page", type=click.Path(path_type=Path), help="Write one page with figures, to send around.")
-@click.option("--csv", type=click.Path(path_type=Path), help="Write all comparisons as a table.")
+@click.option("--per-comparison", is_flag=True,
+              help="Each verdict at 5% by itself; else at 5% for the report as a whole, however many comparisons.")
+@click.option("--html", "page", type=click.Path(path_type=Path), callback=_target,
+              help="Write one page with figures, to send around.")
+@click.option("--csv", type=click.Path(path_type=Path), callback=_target, help="Write all comparisons as a table.")
 @click.option("--paper", is_flag=True, help="Instead: recompute the tables printed in the papers.")
-def report(folder, problems, methods, seeds, budget, baseline, page, csv, paper) -> None:
+def report(folder, problems, methods, seeds, budget, baseline, per_comparison, page, csv, paper) -> None:
     """Say which tasks got better or worse than alone.
 
     For each problem in the folder: better, worse or undecided for every task and metric, and what to do.
@@ -206,7 +219,7 @@ def report(folder, problems, methods, seeds, budget, baseline, page, csv, paper)
     from .files import write_text
 
     with _plain_errors():
-        reports = figures.page.from_folder(folder, problems, methods, seeds, budget, baseline)
+        reports = figures.page.from_folder(folder, problems, methods, seeds, budget, baseline, per_comparison)
         click.echo("\n\n".join(made.to_markdown() for made in reports))
         if csv:
             frames = [made.to_frame().assign(problem=made.problem, budget=made.budget) for made in reports]

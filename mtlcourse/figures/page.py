@@ -33,10 +33,12 @@ th, td {{ border-bottom: 1px solid #ccc; padding: 3px 10px; text-align: left; wh
 
 
 def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Sequence[str] = (),
-                seeds: Sequence[int] = (), budget: str | None = None, baseline: str = "stl") -> list[SafetyReport]:
+                seeds: Sequence[int] = (), budget: str | None = None, baseline: str = "stl",
+                per_comparison: bool = False) -> list[SafetyReport]:
     """A report for each problem and budget in a folder of runs; what is given restricts which runs count.
 
     Of a grid of learning rates each method's best one on validation is taken, and a note says which.
+    per_comparison: as for `safety.report`.
     Raises ValueError when there is no such folder, when no runs are left, and as `safety.report` does.
     """
     if not Path(folder).is_dir():
@@ -52,12 +54,12 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
         raise ValueError(f"There are no such runs in {folder}. `mtlcourse bench` makes them: give it the same folder, "
                          "problems, methods and seeds.")
     found = found.sort_values(["parameters", "method", "seed"], kind="stable")
-    return [_of_group(rows, baseline) for _, rows in found.groupby(["problem", "budget"])]
+    return [_of_group(rows, baseline, per_comparison) for _, rows in found.groupby(["problem", "budget"])]
 
 
-def _of_group(rows: Any, baseline: str) -> SafetyReport:
+def _of_group(rows: Any, baseline: str, per_comparison: bool) -> SafetyReport:
     best = selected(rows)
-    made = report(best, baseline)
+    made = report(best, baseline, per_comparison=per_comparison)
     if rows["lr"].nunique(dropna=False) > 1:
         chosen = best.drop_duplicates("method").set_index("method")["lr"]
         made.notes.append("Learning rates, chosen on validation: "
@@ -85,7 +87,7 @@ def _chapter(report: SafetyReport) -> str:
     parts += ["<h2>Overall</h2>", _table(words.overall(report)), "<h2>Task by task</h2>", _table(words.cells(report))]
     parts += ["<h2>What to do</h2>", _list(words.advice(report)), "<h2>Figures</h2>"]
     parts += [_figure(draw(report), draw.__doc__) for draw in (heat_map, relative_performance, size_and_improvement)]
-    parts += ["<h2>How to read this</h2>", f"<p>{_text(words.HOW_TO_READ.format(baseline=report.baseline))}</p>"]
+    parts += ["<h2>How to read this</h2>", *(f"<p>{_text(part)}</p>" for part in words.how_to_read(report).split("\n\n"))]
     return "\n".join(parts)
 
 

@@ -21,7 +21,8 @@ SIGNS = {"better": "better", "worse": "worse", "undecided": "?"}
 def relative_performance(report: SafetyReport) -> Any:
     """Relative change of every metric, in percent of the baseline: one panel a task, one colour a method.
 
-    The whisker is the 95% t-interval over seeds; right of the line is better than the baseline.
+    The whisker is the 95% t-interval over seeds of that one comparison; right of the line is better than the
+    baseline. What is not a number has no point.
     """
     frame = report.frame
     tasks = list(dict.fromkeys(frame["task"]))
@@ -43,7 +44,10 @@ def relative_performance(report: SafetyReport) -> Any:
 
 
 def heat_map(report: SafetyReport) -> Any:
-    """Methods by metrics: colour is the relative change in percent, the text says what is certain."""
+    """Methods by metrics: colour is the relative change in percent, the text says what is certain.
+
+    "?" is undecided, "no number" what is broken, "-" what has no relative change, because the baseline is 0.
+    """
     frame = report.frame
     columns = list(dict.fromkeys(zip(frame["task"], frame["metric"], strict=True)))
     figure, axes = panels(1, 1, 1.6 + 0.85 * len(columns), 1.2 + 0.55 * len(report.methods))
@@ -54,7 +58,8 @@ def heat_map(report: SafetyReport) -> Any:
     for row in frame.itertuples():
         place = report.methods.index(row.method), columns.index((row.task, row.metric))
         wide[place] = 100 * row.change
-        axis.text(place[1], place[0], f"{wide[place]:+.1f}\n{SIGNS[row.verdict]}", ha="center", va="center", fontsize=7,
+        change = "no number" if row.broken else "-" if np.isnan(wide[place]) else f"{wide[place]:+.1f}"
+        axis.text(place[1], place[0], f"{change}\n{SIGNS[row.verdict]}", ha="center", va="center", fontsize=7,
                   color="white" if abs(wide[place]) > 0.6 * limit else "black")
     colours = axis.imshow(wide, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     figure.colorbar(colours, label=f"better than {report.baseline} by (%)", extend="both")
@@ -66,7 +71,7 @@ def heat_map(report: SafetyReport) -> Any:
 def size_and_improvement(report: SafetyReport) -> Any:
     """Delta_I against the number of parameters, a point a method, with the 95% t-interval over seeds.
 
-    Methods of equal size stand side by side.
+    Methods of equal size stand side by side; one whose Delta_I is undefined is in the legend only, and says so.
 
     The kind of figure 5.2 in Learning Architecture for Multiple Tasks in Transfer Learning.
     """
@@ -78,7 +83,7 @@ def size_and_improvement(report: SafetyReport) -> Any:
     for method, row in report.overview.iterrows():
         width = 0.0 if np.isnan(row["delta_i_half_width"]) else 100 * row["delta_i_half_width"]
         axis.errorbar(row["parameters"] + aside[method], 100 * row["delta_i"], yerr=width, fmt="o", capsize=2,
-                      markersize=5, label=method)
+                      markersize=5, label=f"{method} (undefined)" if np.isnan(row["delta_i"]) else method)
     axis.set(xlabel="parameters", ylabel=f"Delta_I (%), 0: {report.baseline}")
     figure.set_layout_engine("constrained")
     figure.legend(loc="outside right center")

@@ -10,12 +10,12 @@ nothing, and one that is not defined (AUC without a positive label, say), is NaN
 """
 
 from .angles import AngleWithin, MeanAngle, MedianAngle, RMSEAngle
-from .base import Metric, relative_change
+from .base import RESOLUTION, Metric, relative_change, without_rounding
 from .counts import AUC, F1, MaxF, MeanIoU, Precision, Recall
 from .means import MAE, MSE, R2, RMSE, AbsError, Accuracy, DepthWithin, PixelAccuracy, PixelError, RelError
 
 __all__ = [
-    "AUC", "F1", "MAE", "MSE", "R2", "RMSE", "AbsError", "Accuracy", "AngleWithin", "DepthWithin", "MaxF", "MeanAngle",
-    "MeanIoU", "MedianAngle", "Metric", "PixelAccuracy", "PixelError", "Precision", "RMSEAngle", "Recall", "RelError",
-    "relative_change",
+    "AUC", "F1", "MAE", "MSE", "R2", "RESOLUTION", "RMSE", "AbsError", "Accuracy", "AngleWithin", "DepthWithin", "MaxF",
+    "MeanAngle", "MeanIoU", "MedianAngle", "Metric", "PixelAccuracy", "PixelError", "Precision", "RMSEAngle", "Recall",
+    "RelError", "relative_change", "without_rounding",
 ]

@@ -1,14 +1,30 @@
 """What every measure is: a row of numbers for each sample, and a value of their sum. Imports `void`."""
 
 import math
+import sys
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64, Integer, Shaped
 from torch import Tensor
 
 Elements = tuple[Shaped[Tensor, "batch *elements"], Bool[Tensor, "batch *elements"]]
+
+
+RESOLUTION = 16 * sys.float_info.epsilon  # a few roundings: 3.6e-15 of a number
+
+
+def without_rounding(difference: Any, size: Any) -> Any:
+    """A difference of numbers as large as `size`, with 0 in place of what is no more than their rounding.
+
+    For everything that asks on which side of zero a difference lies: 0.1 + 0.2 and 0.3 are equal. Numbers or arrays.
+
+    >>> float(without_rounding(0.1 + 0.2 - 0.3, 0.3)), float(without_rounding(0.31 - 0.3, 0.3)) > 0
+    (0.0, True)
+    """
+    return np.where(np.abs(difference) < RESOLUTION * np.abs(size), 0.0, difference)[()]
 
 
 def relative_change(value: int | float, baseline: int | float, higher_is_better: bool) -> float:
@@ -17,14 +33,16 @@ def relative_change(value: int | float, baseline: int | float, higher_is_better:
     `(-1)^p (M - STL) / |STL|`, with M the value, STL the baseline, and p = 1 where lower is better: one
     term of Delta_I (Deep Safe Multi-Task Learning, section 7.1). The paper divides by STL itself. For its
     own measures, all positive, that is the same; where a measure can be negative, as R2 can, the absolute
-    value keeps the sign right. NaN when the baseline is 0, since nothing is a fraction of it.
+    value keeps the sign right. NaN when the baseline is 0, since nothing is a fraction of it; 0 when the two
+    differ by rounding only.
 
     >>> relative_change(0.75, 0.5, higher_is_better=True), relative_change(0.75, 0.5, higher_is_better=False)
     (0.5, -0.5)
     """
     if baseline == 0:
         return math.nan
-    return (1 if higher_is_better else -1) * (value - baseline) / abs(baseline)
+    difference = float(without_rounding(value - baseline, max(abs(value), abs(baseline))))
+    return (1 if higher_is_better else -1) * difference / abs(baseline)
 
 
 class Metric(ABC):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from ..metrics import relative_change
+from ..metrics import relative_change, without_rounding
 
 __all__ = [
     "EmpiricalSafety", "delta_i", "empirically_safe", "negative_sharing", "relative_change", "safeness_coefficient",
@@ -34,7 +34,7 @@ def delta_i(changes: Iterable, groups: Iterable[Hashable]) -> float:
     0.025
     """
     tasks = _by_task(changes, groups)
-    return _mean([_mean(values) for values in tasks.values()])
+    return exact_mean([exact_mean(values) for values in tasks.values()])
 
 
 def safeness_coefficient(changes: Iterable, groups: Iterable[Hashable]) -> float:
@@ -50,7 +50,8 @@ def safeness_coefficient(changes: Iterable, groups: Iterable[Hashable]) -> float
     75.0
     """
     tasks = _by_task(changes, groups)
-    return 100 * _mean([_mean([v if math.isnan(v) else float(v >= 0) for v in values]) for values in tasks.values()])
+    return 100 * exact_mean([exact_mean([v if math.isnan(v) else float(v >= 0) for v in values])
+                             for values in tasks.values()])
 
 
 def negative_sharing(changes: Iterable, groups: Iterable[Hashable]) -> list:
@@ -94,9 +95,8 @@ def empirically_safe(losses: Mapping[str, float], stl_losses: Mapping[str, float
             "both need the same tasks."
         )
     individual = all(losses[task] <= stl_losses[task] for task in losses)
-    # In the same order on both sides, so that equal losses give equal sums. Individual safety implies average
-    # safety; rounding of the sums may not undo that.
-    average = math.fsum(losses.values()) <= math.fsum(stl_losses[task] for task in losses)
+    average = exact_mean([*losses.values(), *(-stl_losses[task] for task in losses)]) <= 0
+    # Individual safety implies average safety, and a difference that only rounding makes may not undo that.
     return EmpiricalSafety(individual, individual or average)
 
 
@@ -113,5 +113,12 @@ def _by_task(changes: Iterable, groups: Iterable[Hashable]) -> dict[Hashable, li
     return tasks
 
 
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
+def exact_mean(values: Iterable[float]) -> float:
+    """The mean, summed exactly; 0 where it differs from zero by no more than the rounding of the values.
+
+    >>> exact_mean([0.9, 0.7, -0.8, -0.8]), exact_mean([0.1, 0.2, -0.3])
+    (0.0, 0.0)
+    """
+    values = list(values)
+    total = math.fsum(values) if all(map(math.isfinite, values)) else sum(values)  # fsum refuses inf - inf
+    return float(without_rounding(total / len(values), max(map(abs, values))))

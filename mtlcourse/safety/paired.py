@@ -1,6 +1,6 @@
 """Runs of several methods, paired seed by seed with those of single-task learning.
 
-Imports `training`. What cannot be compared honestly is refused here, with the reason.
+Imports `metrics`, `training`. What cannot be compared honestly is refused here, with the reason.
 """
 
 import math
@@ -10,15 +10,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from .. import __version__
+from ..metrics import without_rounding
 from ..training import Run
+from .measures import exact_mean
+from .trained import falling, trained
 
 VERSION = ".".join(__version__.split(".")[:2])
 NEEDED = ["seed", "task", "metric", "value", "higher_is_better"]
-KNOWN = {"train_loss": math.nan, "parameters": math.nan, "seconds": math.nan, "test_data": None, "problem": None,
-         "budget": None, "lr": math.nan, "version": None}
+COSTS = ["parameters", "seconds", "steps", "samples", "epochs"]
+KNOWN = {**dict.fromkeys([*COSTS, "train_loss", "falling", "lr"], math.nan), "test_data": None, "problem": None,
+         "budget": None, "version": None}
 
 Runs: TypeAlias = Run | Sequence[Run] | pd.DataFrame
 
@@ -28,8 +32,11 @@ class Pairs:
     """Everything measured, in arrays with one row a method (the baseline first) and one column a seed.
 
     metrics: (task, metric), the last axis of values.  sign: +1 where higher is better, -1 where lower is.
+    values: NaN also for what is infinite: neither is a result.
     train_losses: by method, seed and task, NaN where they are not known.
-    parameters, seconds: by method; seconds of training are means over seeds.
+    costs: by method, the columns COSTS: parameters, seconds of training, update steps, samples seen and epochs, as
+        means over seeds; NaN where they are not known.
+    falling: of the baseline, by seed and task: see `trained.falling`; NaN where it is not known.
     problem, budget: what was trained on, and how much, if known.
     """
 
@@ -39,8 +46,8 @@ class Pairs:
     sign: Float64[np.ndarray, "metrics"]
     values: Float64[np.ndarray, "methods seeds metrics"]
     train_losses: Float64[np.ndarray, "methods seeds tasks"]
-    parameters: Float64[np.ndarray, "methods"]
-    seconds: Float64[np.ndarray, "methods"]
+    costs: Float64[np.ndarray, "methods costs"]
+    falling: Float64[np.ndarray, "seeds tasks"]
     problem: str | None
     budget: str | None
 
@@ -54,13 +61,31 @@ class Pairs:
         return [task for task, _ in self.metrics]
 
     def differences(self) -> Float64[np.ndarray, "methods seeds metrics"]:
-        """Method minus baseline on the same seed, positive where the method is better."""
-        return self.sign * (self.values - self.values[:1])
+        """Method minus baseline on the same seed, positive where the method is better, 0 where they are equal."""
+        size = np.maximum(np.abs(self.values), np.abs(self.values[:1]))
+        return self.sign * without_rounding(self.values - self.values[:1], size)
+
+    def size(self) -> Float64[np.ndarray, "methods metrics"]:
+        """How large the numbers are, on all seeds, of which `differences` are made: their rounding goes by it."""
+        return np.maximum(np.abs(self.values), np.abs(self.values[:1])).max(axis=1)
+
+    def mean_differences(self) -> Float64[np.ndarray, "methods metrics"]:
+        """The mean of `differences` over seeds, from exact sums of the values; 0 where the means are equal."""
+        both = np.concatenate([self.values, np.broadcast_to(-self.values[:1], self.values.shape)], axis=1)
+        return 2 * self.sign * np.apply_along_axis(exact_mean, 1, both)
 
     def changes(self) -> Float64[np.ndarray, "methods seeds metrics"]:
         """`relative_change` of every value against the baseline's on the same seed; NaN where that is 0."""
         size = np.abs(self.values[:1])
         return self.differences() / np.where(size == 0, math.nan, size)
+
+    def known(self) -> Bool[np.ndarray, "metrics"]:
+        """Where the baseline is a number with every seed; where it is not, nothing can be compared with it."""
+        return ~np.isnan(self.values[0]).any(axis=0)
+
+    def broken(self) -> Bool[np.ndarray, "methods metrics"]:
+        """Where a method's value is not a number with some seed, and the baseline's is."""
+        return (np.isnan(self.values) & ~np.isnan(self.values[:1])).any(axis=1)
 
 
 def half_width(values: Iterable[float] | np.ndarray, axis: int = 0) -> Any:
@@ -142,7 +167,8 @@ def _rows(runs: Sequence[Run]) -> pd.DataFrame:
     for run in runs:
         about = {key: run.config.get(key) for key in ("problem", "budget", "version", "seed")}
         about |= {"method": run.config.get("method", run.config.get("model")), "test_data": run.test_data,
-                  "parameters": run.cost.get("parameters"), "seconds": run.cost.get("seconds")}
+                  "parameters": run.cost.get("parameters"), "seconds": run.cost.get("seconds"), **trained(run)}
+        still = falling(run)
         for task, values in run.metrics.items():
             for metric, value in values.items():
                 if metric != "loss" and metric not in run.higher_is_better.get(task, {}):
@@ -150,7 +176,8 @@ def _rows(runs: Sequence[Run]) -> pd.DataFrame:
                                      "better: its `higher_is_better` lacks it.")
                 rows.append({**about, "task": task, "metric": metric, "value": value,
                              "higher_is_better": run.higher_is_better.get(task, {}).get(metric, False),
-                             "train_loss": run.train_losses.get(task, math.nan)})
+                             "train_loss": run.train_losses.get(task, math.nan),
+                             "falling": still.get(task, math.nan)})
     return pd.DataFrame(rows)
 
 
@@ -204,8 +231,10 @@ def _arrange(table: pd.DataFrame, methods: list[str], first: pd.DataFrame, probl
         return wide.reindex(index)[last].to_numpy(np.float64).reshape(len(methods), len(seeds), len(last))
 
     by_task = table.drop_duplicates(["method", "seed", "task"])
-    runs = table.drop_duplicates(["method", "seed"]).groupby("method", sort=False)[["parameters", "seconds"]]
-    cost = runs.agg("mean").reindex(methods).to_numpy(np.float64)
+    runs = table.drop_duplicates(["method", "seed"]).groupby("method", sort=False)[COSTS]
+    costs = runs.agg("mean").reindex(methods).to_numpy(np.float64)
     sign = np.where(about["higher_is_better"].to_numpy(bool), 1.0, -1.0)
-    return Pairs(methods, seeds, metrics, sign, array(table, "value", ["task", "metric"], metrics),
-                 array(by_task, "train_loss", ["task"], tasks), cost[:, 0], cost[:, 1], problem, budget)
+    values = array(table, "value", ["task", "metric"], metrics)
+    return Pairs(methods, seeds, metrics, sign, np.where(np.isfinite(values), values, math.nan),
+                 array(by_task, "train_loss", ["task"], tasks), costs, array(by_task, "falling", ["task"], tasks)[0],
+                 problem, budget)

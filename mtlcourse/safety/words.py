@@ -1,28 +1,52 @@
-"""The safety report in words and tables that people read. Imports nothing of the project."""
+"""The safety report in words and tables that people read. Imports `evidence`."""
 
 import math
 from typing import Any
 
 import pandas as pd
 
+from .evidence import MANY
+
+UNEQUAL = 1.1  # times the baseline's update steps or samples, above which a comparison is said to be unequal
+
 HOW_TO_READ = """\
 Every number compares a method with {baseline} on the same seed. Differences and changes are signed so that
-positive is better; +- is the 95% t-interval over seeds. *better* and *worse*: the interval lies on one side of
-zero; of a hundred comparisons where there is no difference, chance decides about five. *undecided*: it does
-not, which is no proof of safety; more seeds narrow it. Delta_I is the mean relative
-change over tasks and their metrics, eta the share of metrics that are no worse, both for each seed and then
-averaged. Empirically safe: losses on the whole training split are no larger than those of {baseline}, for each
-task (individual) or in the mean (average); it says nothing about new data."""
+positive is better; +- is the 95% t-interval over seeds of that one comparison. {rule} *undecided*: neither,
+which is no proof of safety; more seeds narrow the intervals.
+
+Interval and verdict cover what a seed changes: initial weights, the order of batches, and whatever else is
+drawn. They do not cover the test sample, which all seeds share. Where two methods err on different samples,
+chance decides a comparison without a true difference in about 11 to 13 cases of 100 instead of 5, at five
+seeds, and more often with more seeds, which narrow only their own part.
+
+Delta_I is the mean relative change over tasks and their metrics, eta the share of metrics that are no worse,
+both for each seed and then averaged. Empirically safe: losses on the whole training split are no larger than
+those of {baseline}, for each task (individual) or in the mean (average); it says nothing about new data."""
+
+FAMILY = """\
+*better* and *worse*: a paired t-test decides, at 5% for this report as a whole and its {comparisons}
+({methods}, Holm's procedure within each); so an interval may lie on one side of zero and its comparison still
+be undecided."""
+SINGLE = """\
+*better* and *worse*: the interval lies on one side of zero, each comparison by itself. Of a hundred
+comparisons where there is no difference chance decides about five; here are {comparisons} ({methods})."""
+
+
+def how_to_read(report: Any) -> str:
+    """What the numbers and verdicts mean, and what they do not cover."""
+    rule = (SINGLE if report.per_comparison else FAMILY).format(comparisons=_count(len(report.frame), "comparison"),
+                                                               methods=_count(len(report.methods), "method"))
+    return HOW_TO_READ.format(baseline=report.baseline, rule=rule)
 
 
 def markdown(report: Any) -> str:
     """The whole report as Markdown."""
     lines = [f"# {title(report)}", ""]
     lines += [f"- {sentence}" for method in report.methods for sentence in [verdict(report, method)]]
+    lines += [f"\n{note}" for note in report.notes]
     lines += ["", "## Overall", "", table(overall(report)), "", "## Task by task", "", table(cells(report)), ""]
     lines += ["## What to do", "", *[f"- {line}" for line in advice(report)], ""]
-    lines += ["## How to read this", "", HOW_TO_READ.format(baseline=report.baseline)]
-    return "\n".join([*lines, *[f"\n{note}" for note in report.notes], ""])
+    return "\n".join([*lines, "## How to read this", "", how_to_read(report), ""])
 
 
 def title(report: Any) -> str:
@@ -33,56 +57,120 @@ def title(report: Any) -> str:
 
 
 def verdict(report: Any, method: str) -> str:
-    """One method in one sentence."""
+    """One method in one sentence or two."""
     row, mine = report.overview.loc[method], report.frame[report.frame["method"] == method]
-    sure = mine[mine["verdict"] == "worse"]
-    text = f"**{method}**: Delta_I {_percent(row)}%, eta {row['eta']:.0f}%. "
+    broken, sure = mine[mine["broken"]], mine[(mine["verdict"] == "worse") & ~mine["broken"]]
+    doubtful = [task for task in row["negative_sharing"] if task not in row["broken"]]
+    text = f"**{method}**: Delta_I {_percent(row, '%')}, eta {_number(row['eta'], '.0f', '%')}."
+    if len(broken):
+        text += f" Not safe: not a number on {_named(broken)}."
     if len(sure):
-        metrics = {task: ", ".join(rows["metric"]) for task, rows in sure.groupby("task", sort=False)}
-        text += "Negative sharing: worse on " + "; ".join(f"{task} ({names})" for task, names in metrics.items()) + "."
-    elif row["negative_sharing"]:
-        text += f"Worse in the mean on {', '.join(row['negative_sharing'])}, but that may be chance."
-    else:
-        text += "No task is worse in the mean."
-    open_ones = (mine["verdict"] == "undecided").sum()
-    return text + (f" {open_ones} of {len(mine)} comparisons undecided." if open_ones else "")
+        text += f" Negative sharing: worse on {_named(sure)}."
+    elif doubtful:
+        text += f" Worse in the mean on {', '.join(doubtful)}, but that may be chance."
+    elif not len(broken):
+        text += " No task is worse in the mean."
+    held = int(mine["withheld"].sum())
+    open_ones = int((mine["verdict"] == "undecided").sum()) - held
+    if held:
+        text += f" {held} of {_count(len(mine), 'verdict')} withheld: {report.baseline} still learns."
+    if open_ones:
+        text += f" {open_ones} of {_count(len(mine), 'comparison')} undecided."
+    return text if held or open_ones else f"{text} {_count(len(mine), 'comparison')}, none undecided."
 
 
 def overall(report: Any) -> pd.DataFrame:
-    """One row a method: Delta_I, eta, safety on the training data, size and time."""
+    """One row a method: Delta_I, eta, safety on the training data, size, training and time."""
     rows = {}
     for method, row in report.overview.iterrows():
         own = method != report.baseline
         rows[method] = {
             "Delta_I (%)": _percent(row) if own else "0",
-            "eta (%)": f"{row['eta']:.0f}" if own else "-",
+            "eta (%)": _number(row["eta"], ".0f") if own else "-",
             "worse tasks": (", ".join(row["worse"]) or "none certain") if own else "-",
             "empirically safe: individual": _share(row["individual"], len(report.seeds)) if own else "-",
             "average": _share(row["average"], len(report.seeds)) if own else "-",
-            "parameters": f"{row['parameters']:,.0f} ({row['times_parameters']:.2f} x)",
-            "seconds": f"{row['seconds']:.1f} ({row['times_seconds']:.2f} x)"}
+            **{cost: _times(row, cost, style) for cost, style in
+               (("parameters", ",.0f"), ("steps", ",.0f"), ("samples", ",.0f"), ("epochs", ".4g"), ("seconds", ".1f"))}}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").reset_index()
+
+
+def fairness(overview: pd.DataFrame, unknown_learning: bool) -> list[str]:
+    """Notes on unequal training, and on what is not known of it.
+
+    overview: as the report has it, the baseline first.  unknown_learning: nobody knows whether the baseline still
+    learned.
+    """
+    baseline, notes = overview.index[0], []
+    unequal = []
+    for method, row in overview.iloc[1:].iterrows():
+        more = [f"{row[f'times_{what}']:.2f} x the {name} ({row[what]:,.0f} against {overview.at[baseline, what]:,.0f})"
+                for what, name in (("steps", "update steps"), ("samples", "samples"))
+                if row[f"times_{what}"] > UNEQUAL]
+        if more:
+            unequal.append(f"{method} had {' and '.join(more)}")
+    if unequal:
+        notes.append(f"Warning, unequal training: against {baseline}, {'; '.join(unequal)}. What looks like the "
+                     "method's gain may be that of longer training: compare with a baseline that trains as long, such "
+                     "as stl(epochs=2).")
+    unknown = overview.index[overview["steps"].isna()]
+    if len(unknown):
+        notes.append(f"How many update steps {', '.join(unknown)} took is not known, so unequal training would not be "
+                     "seen.")
+    if unknown_learning:
+        notes.append(f"Whether {baseline} had learned enough is not known for all tasks, so no verdict is withheld "
+                     "there; its validation losses over two epochs or more would tell.")
+    return notes
 
 
 def cells(report: Any) -> pd.DataFrame:
     """One row a metric: the baseline's value, then each method's difference, interval and verdict."""
     rows = {}
     for row in report.frame.itertuples():
-        own = rows.setdefault((row.task, row.metric), {report.baseline: f"{row.baseline:.4g}"})
-        own[row.method] = f"{_signed(row.difference, (row.high - row.low) / 2)} {row.verdict}"
+        own = rows.setdefault((row.task, row.metric), {report.baseline: _number(row.baseline, ".4g")})
+        own[row.method] = (f"{_signed(row.difference, (row.high - row.low) / 2)} "
+                           f"{'withheld' if row.withheld else row.verdict}")
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "metric"]).reset_index()
 
 
 def advice(report: Any) -> list[str]:
-    """For each task that is certainly worse with a method: where it is not, the cheapest first."""
+    """What to do: about what is broken or worse, about training that was too short, about too little evidence."""
     lines = []
+    for method, rows in report.frame[report.frame["broken"]].groupby("method", sort=False):
+        lines.append(f"{method} is not a number on {_named(rows)}: look at its training before its other numbers.")
     for method, tasks in report.remedies.items():
         for task, names in tasks.items():
             offers = "; ".join(_offer(report, name, task) for name in names)
             instead = f"not certainly worse with {offers}; or" if offers else "no method of this table avoids it:"
             lines.append(f"{task} is worse with {method}: {instead} train it alone.")
-    return lines or ["Nothing: no task is certainly worse with any method. What is undecided stays so until there are "
-                     "more seeds."]
+    if report.withheld:
+        lines.append(f"Train longer: {report.baseline} still learns {', '.join(report.withheld)}, and more seeds do "
+                     "not tell what longer training would.")
+    open_ones = report.frame[(report.frame["verdict"] == "undecided") & ~report.frame["withheld"]]
+    return [*lines, _evidence(report, open_ones)] if len(open_ones) else lines or [
+        "Nothing: every comparison is decided, and no task is worse with any method."]
+
+
+def _evidence(report: Any, undecided: pd.DataFrame) -> str:
+    """How much evidence is missing."""
+    every, n = _count(len(report.frame), "comparison"), len(report.seeds)
+    lack = (f"The evidence is too little: none of {every} is decided by {_count(n, 'seed')}"
+            if len(undecided) == len(report.frame) else f"{len(undecided)} of {every} undecided, no proof of safety")
+    least = max(n + 1, 5)  # as many as there were did not decide, and fewer than five hardly know their spread
+    needed = undecided["seeds_needed"].dropna().sort_values(kind="stable").clip(lower=least)
+    if needed.empty:
+        return (f"{lack}. These seeds tell nothing of the spread, and so not how many would decide: run at least "
+                f"{least}.")
+    clearest, half = needed.iloc[0], needed.iloc[(len(needed) - 1) // 2]
+    if clearest > MANY:
+        return (f"{lack}. Differences are so small against their spread that even the clearest would take more than "
+                f"{MANY} seeds: ask whether so small a difference matters.")
+    row = undecided.loc[needed.index[0]]
+    text = (f"{lack}. If means and spreads stay as they are, about {clearest:.0f} seeds would decide the clearest of "
+            f"them ({row['metric']} of {row['task']}, {row['method']})")
+    if len(needed) > 1 and half > clearest:
+        text += f", {f'about {half:.0f}' if half <= MANY else f'more than {MANY}'} half of them"
+    return text + "."
 
 
 def _offer(report: Any, method: str, task: str) -> str:
@@ -98,17 +186,30 @@ def table(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
+def _named(rows: pd.DataFrame) -> str:
+    """The metrics of some rows of a frame by task: "left (accuracy); depth (error, within)"."""
+    return "; ".join(f"{task} ({', '.join(own['metric'])})" for task, own in rows.groupby("task", sort=False))
+
+
+def _number(value: float, style: str, unit: str = "") -> str:
+    return "undefined" if math.isnan(value) else f"{value:{style}}{unit}"
+
+
+def _times(row: pd.Series, cost: str, style: str) -> str:
+    """A cost, and how many times the baseline's it is."""
+    value, times = row[cost], row[f"times_{cost}"]
+    return "not known" if math.isnan(value) else f"{value:{style}}" + ("" if math.isnan(times) else f" ({times:.2f} x)")
+
+
 def _signed(value: float, half_width: float) -> str:
     if math.isnan(value):
         return "undefined"
     return f"{value:+.3g}" + ("" if math.isnan(half_width) else f" +- {half_width:.2g}")
 
 
-def _percent(row: pd.Series) -> str:
+def _percent(row: pd.Series, unit: str = "") -> str:
     value, width = 100 * row["delta_i"], 100 * row["delta_i_half_width"]
-    if math.isnan(value):
-        return "undefined "
-    return f"{value:+.1f}" + ("" if math.isnan(width) else f" +- {width:.1f}")
+    return _number(value, "+.1f", ("" if math.isnan(width) else f" +- {width:.1f}") + unit)
 
 
 def _share(value: float, seeds: int) -> str:
