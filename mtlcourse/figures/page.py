@@ -87,7 +87,8 @@ def _chapter(report: SafetyReport) -> str:
     parts += ["<h2>Overall</h2>", _table(words.overall(report)), "<h2>Task by task</h2>", _table(words.cells(report))]
     parts += ["<h2>What to do</h2>", _list(words.advice(report)), "<h2>Figures</h2>"]
     parts += [_figure(draw(report), draw.__doc__) for draw in (heat_map, relative_performance, size_and_improvement)]
-    parts += ["<h2>How to read this</h2>", *(f"<p>{_text(part)}</p>" for part in words.how_to_read(report).split("\n\n"))]
+    parts += ["<h2>How to read this</h2>"]
+    parts += [f"<p>{_text(part)}</p>" for part in words.how_to_read(report).split("\n\n")]
     return "\n".join(parts)
 
 

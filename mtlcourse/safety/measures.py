@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from ..metrics import relative_change, without_rounding
+from ..metrics import RESOLUTION, relative_change
 
 __all__ = [
     "EmpiricalSafety", "delta_i", "empirically_safe", "negative_sharing", "relative_change", "safeness_coefficient",
@@ -121,4 +121,5 @@ def exact_mean(values: Iterable[float]) -> float:
     """
     values = list(values)
     total = math.fsum(values) if all(map(math.isfinite, values)) else sum(values)  # fsum refuses inf - inf
-    return float(without_rounding(total / len(values), max(map(abs, values))))
+    mean = total / len(values)
+    return 0.0 if abs(mean) < RESOLUTION * max(map(abs, values)) else mean

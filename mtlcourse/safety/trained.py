@@ -29,7 +29,7 @@ def falling(run: Run) -> dict[str, float]:
     """`{task: which part of its validation loss's fall came in the last quarter of the epochs}`.
 
     `(L_{E-q} - L_E) / (max_e L_e - min_e L_e)` with L_e the loss on the validation split after epoch e of the last
-    stage that has some, E epochs in all, and q = E / 4 rounded down, at least 1. A straight line gives about a
+    stage that has two, E epochs in all, and q = E / 4 rounded down, at least 1. A straight line gives about a
     quarter, a curve that has become flat about 0, and one that rises again a negative number. How far the loss
     still falls relative to its *level* would not tell: a net that hardly began to learn falls as slowly as one
     that is done. A task with fewer than two epochs is not in the result.
@@ -46,9 +46,9 @@ def falling(run: Run) -> dict[str, float]:
         return {}
     rows = rows[(rows["split"] == "val") & (rows["name"] == "loss")]
     found = {}
-    for task, own in rows.groupby("task", sort=False):
-        curve = own[own["stage"] == own["stage"].iloc[-1]].sort_values("epoch")["value"].to_numpy(np.float64)
-        if len(curve) > 1:
+    for (_, task), own in rows.groupby(["stage", "task"], sort=False):
+        curve = own.sort_values("epoch")["value"].to_numpy(np.float64)
+        if len(curve) > 1:  # a later stage takes the place of an earlier one
             whole, last = np.ptp(curve), curve[-1 - max(1, len(curve) // 4)] - curve[-1]
             found[str(task)] = float(last / whole) if whole else 0.0
     return found

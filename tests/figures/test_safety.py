@@ -126,6 +126,44 @@ def test_the_command_prints_and_writes_the_report(folder, tmp_path):
     assert set(frame["method"]) == {"hps", "dsmtl-jl"} and set(frame["budget"]) == {"smoke"}
 
 
+def test_verdicts_one_by_one_are_an_option(folder):
+    chosen = ["report", "--folder", str(folder), "--methods", "hps"]
+    family, single = (CliRunner().invoke(cli.main, [*chosen, *more]).output for more in ([], ["--per-comparison"]))
+    assert "for this report as a whole" in family and "each comparison by itself" not in family
+    assert "for this report as a whole" not in single and "each comparison by itself" in single
+
+
+@pytest.mark.parametrize("option", ["--html", "--csv"])
+def test_folders_are_made_within_the_working_folder_only(folder, tmp_path, monkeypatch, option: str):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    chosen = ["report", "--folder", str(folder), "--methods", "hps", option]
+    for path in (elsewhere / "a.html", here / ".." / "elsewhere" / "deep" / "a.html", "../elsewhere/a.html"):
+        done = CliRunner().invoke(cli.main, [*chosen, str(path)])
+        assert done.exit_code == 2 and "There is no folder" in done.output
+        assert "outside the working" in done.output
+        assert not elsewhere.exists() and "Safety report" not in done.output  # said before the work
+    done = CliRunner().invoke(cli.main, [*chosen, str(here)])
+    assert done.exit_code == 2 and "is a folder; give the name of a file" in done.output
+    for path in ("new/deep/a.html", str(here / "other" / "a.html"), str(tmp_path / "a.html")):
+        assert CliRunner().invoke(cli.main, [*chosen, path]).exit_code == 0
+    assert (here / "new/deep/a.html").exists() and (tmp_path / "a.html").exists()
+
+
+def test_what_is_broken_or_has_no_change_is_said_in_the_map(report: safety.SafetyReport):
+    frame = report.frame.copy()
+    frame.loc[0, ["change", "broken", "verdict"]] = math.nan, True, "worse"
+    frame.loc[1, "change"] = math.nan
+    overview = report.overview.copy()
+    overview.loc["hps", "delta_i"] = math.nan
+    made = safety.SafetyReport(report.baseline, report.seeds, None, None, frame, overview, {}, [])
+    texts = [text.get_text() for text in figures.safety.heat_map(made).axes[0].texts]
+    assert texts[0] == "no number\nworse" and texts[1] == "-\n?"
+    legend = [c.get_label() for c in figures.safety.size_and_improvement(made).axes[0].containers]
+    assert "hps (undefined)" in legend and "dsmtl-jl" in legend
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--problem", "rooms"], "no such runs"),
     (["--baseline", "hps-wide"], "There is no baseline 'hps-wide' among hps, stl"),
