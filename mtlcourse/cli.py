@@ -232,7 +232,8 @@ def report(folder, problems, methods, seeds, budget, baseline, per_comparison, p
 @main.command(cls=_Naming)
 @click.option("--problem", "problems", callback=_some, default="multidigits", help="Problems: names, or all.")
 @click.option("--methods", callback=_some, default="all", help="Methods, such as stl,hps; all takes every one.")
-@click.option("--csv", type=click.Path(path_type=Path), help="Write the counts as a table, those of every module too.")
+@click.option("--csv", type=click.Path(path_type=Path), callback=_target,
+              help="Write the counts as a table, those of every module too.")
 def params(problems, methods, csv) -> None:
     """Count parameters and FLOPs, without data.
 

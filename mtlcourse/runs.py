@@ -24,6 +24,7 @@ from . import __version__, data
 from .files import config_hash, writing
 from .methods import budget_arguments, canonical, parse_part
 from .safety import half_width
+from .safety.trained import falling, trained
 from .tasks import Problem
 from .training import Run, Scores, directions, hash_test_data
 
@@ -77,7 +78,7 @@ def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -
     content = {"config": config, "training": run.config, "metrics": run.metrics, "directions": directions(problem),
                "validation": validation(run), "train_losses": run.train_losses, "learned": run.learned,
                "cost": run.cost, "stages": run.stages, "test_data": hash_test_data(problem),
-               "epochs": epochs(run), "falling": falling(run), "capability": capability()}
+               **trained(run), "falling": falling(run), "capability": capability()}
     with writing(target):
         root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=root, prefix=".run-"))
@@ -101,25 +102,6 @@ def validation(run: Run) -> Scores:
     rows = run.history[(run.history["split"] == "val") & (run.history["stage"] == run.stages[-1])]
     rows = rows[rows["epoch"] == run.config.get("selected_epoch", rows["epoch"].max())]
     return {task: dict(zip(group["name"], group["value"], strict=True)) for task, group in rows.groupby("task")}
-
-
-def epochs(run: Run) -> int:
-    """Epochs of all stages together."""
-    return int(run.history[run.history["split"] == "train"].groupby("stage")["epoch"].max().sum())
-
-
-def falling(run: Run) -> dict[str, float]:
-    """By how much, relative, each task's validation loss fell over the last quarter of the last stage's epochs.
-
-    Positive where it still fell: training longer may help. NaN for a single epoch.
-    """
-    rows = run.history.query("split == 'val' and name == 'loss' and stage == @run.stages[-1]")
-    found = {}
-    for task, group in rows.groupby("task", sort=False):
-        losses = group.sort_values("epoch")["value"].to_numpy()
-        quarter = max(1, len(losses) // 4)
-        found[task] = 1 - losses[-1] / losses[-1 - quarter] if len(losses) > 1 and losses[-1 - quarter] else math.nan
-    return found
 
 
 def capability() -> str:
@@ -177,7 +159,7 @@ def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> 
 
     value: on the test split.  validation: the same metric on the validation split, NaN for probes.
     train_loss: the task's mean loss on the whole training split, the same in all rows of the task.
-    falling: see `falling`, the same in all rows of the task.
+    falling: see `trained.falling`, the same in all rows of the task.
     parameters, steps, samples and epochs (of all stages), seconds (of training), test_data (hash of the test split),
     version, capability (of the machine) and configuration (its hash) are the run's, the same in all its rows.
     What a run did not note is NaN.
@@ -194,10 +176,9 @@ def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> 
                   "higher_is_better": content["directions"].get(task, {}).get(name, False),
                   "train_loss": content["train_losses"].get(task, math.nan),
                   "falling": content.get("falling", {}).get(task, math.nan),
-                  **{key: content["cost"].get(key, math.nan) for key in ("parameters", "steps", "samples", "seconds")},
-                  "epochs": content.get("epochs", math.nan), "test_data": content["test_data"],
-                  "version": config["version"], "capability": content.get("capability", math.nan),
-                  "configuration": folder.name}
+                  **{key: content["cost"][key] for key in ("parameters", "seconds")},
+                  **{key: content.get(key, math.nan) for key in ("steps", "samples", "epochs", "capability")},
+                  "test_data": content["test_data"], "version": config["version"], "configuration": folder.name}
                  for task, values in content["metrics"].items() for name, value in values.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 

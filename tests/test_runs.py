@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mtlcourse import data, methods, models, runs
 from mtlcourse.files import config_hash, seed_everything
+from mtlcourse.safety.trained import falling, trained
 from mtlcourse.training import Run, fit
 from tests.folders import full_disk, names_in
 from tests.problems import small
@@ -100,30 +101,14 @@ def test_what_is_not_a_number_comes_back(tmp_path):
     assert math.isnan(back.metrics["size"]["r2"]) and math.isnan(back.history["value"][0])
 
 
-def history(losses, stage="train", split="val"):
-    return pd.DataFrame([{"stage": stage, "epoch": epoch, "split": split, "task": task, "name": "loss", "value": value}
-                         for task, values in losses.items() for epoch, value in enumerate(values, start=1)])
-
-
-@pytest.mark.parametrize(("losses", "expected"), [
-    ([8.0, 4.0], 0.5), ([4.0, 5.0], -0.25), ([9.0] * 6 + [8.0, 6.0], 1 / 3), ([9.0, 8.0, 8.0, 8.0], 0.0),
-    ([1.0], math.nan), ([0.0, 0.0], math.nan)])
-def test_falling_is_what_the_last_quarter_of_the_last_stage_gained(losses, expected):
-    run = train()
-    run.stages = ["first", "last"]
-    run.history = pd.concat([history({"t": [9.0, 1.0]}, "first"), history({"t": losses}, "last"),
-                             history({"t": [5.0, 1.0]}, "last", "train")])
-    assert runs.falling(run) == pytest.approx({"t": expected}, nan_ok=True)
-
-
 def test_a_table_says_how_long_a_run_trained(tmp_path):
     config = configuration(method="dsmtl-il", budget="fast")
     run = methods.run("dsmtl-il", small(), budget="fast", progress=False)
     runs.save(run, small(), config, tmp_path)
     rows = runs.table(tmp_path)
-    assert set(rows["epochs"]) == {560} == {runs.epochs(run)}  # 280 in each of two stages, of one step each
+    assert set(rows["epochs"]) == {560} == {trained(run)["epochs"]}  # 280 in each of two stages, of one step each
     assert set(rows["steps"]) == {run.cost["steps"]} and set(rows["capability"]) == {runs.capability()}
-    assert rows.groupby("task")["falling"].first().to_dict() == pytest.approx(runs.falling(run))
+    assert rows.groupby("task")["falling"].first().to_dict() == pytest.approx(falling(run))
 
 
 def test_a_run_that_is_there_is_left_alone(tmp_path):
