@@ -1,7 +1,7 @@
 """A lesson is a notebook `NN_topic.ipynb` with front matter: finding lessons, reading them, their index.
 
 The front matter stands in the notebook's metadata under "mtlcourse":
-`{"goals": [...], "needs": ["02"], "fast_seconds": 25, "full_minutes": 12, "check": "strict" | "lax"}`.
+`{"goals": [...], "needs": ["02"], "fast_seconds": 25, "full_minutes": 12}`.
 Imports the standard library only.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FIELDS = ("goals", "needs", "fast_seconds", "full_minutes", "check")
+FIELDS = ("goals", "needs", "fast_seconds", "full_minutes")
 NAME = re.compile(r"\d\d_\w+\.ipynb")
 
 
@@ -22,7 +22,6 @@ class Lesson:
     number: the two digits of its file name, as a string.  title, question: from its first cell.
     goals: what the reader can do afterwards.  needs: numbers of the lessons it builds on.
     fast_seconds, full_minutes: run time at `budget="fast"` and `budget="full"`.
-    check: "strict" if every stored output must come out again, "lax" if only tagged ones must.
     """
 
     path: Path
@@ -33,7 +32,6 @@ class Lesson:
     needs: tuple[str, ...]
     fast_seconds: float
     full_minutes: float
-    check: str
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -94,8 +92,6 @@ def front_matter_faults(front: Any) -> list[str]:
     for name in ("fast_seconds", "full_minutes"):
         if isinstance(front[name], bool) or not isinstance(front[name], int | float) or front[name] <= 0:
             faults.append(f"{name!r} must be a number above 0, not {front[name]!r}")
-    if front["check"] not in ("strict", "lax"):
-        faults.append(f"'check' must be \"strict\" or \"lax\", not {front['check']!r}")
     return faults
 
 
@@ -113,7 +109,7 @@ def read(path: str | Path) -> Lesson:
         raise ValueError(f"{path.name}: {'; '.join(faults)}.")
     title, question = heading(notebook)
     return Lesson(path, path.name[:2], title, question, tuple(front["goals"]), tuple(front["needs"]),
-                  float(front["fast_seconds"]), float(front["full_minutes"]), front["check"])
+                  float(front["fast_seconds"]), float(front["full_minutes"]))
 
 
 def index(lessons: list[Lesson]) -> str:

@@ -176,18 +176,6 @@ def test_comparison_shows_the_cells_that_say_something_else(folder: Path):
     assert outcome.message == "[2] print(seed)\n-0\n+7\n[5] seed + 1\n-1\n+8"
 
 
-@pytest.mark.parametrize(("check", "tag", "found"), [
-    ("strict", None, 1), ("strict", "nbval-ignore-output", 0), ("lax", None, 0), ("lax", "nbval-check-output", 1)])
-def test_comparison_goes_by_the_front_matter_and_the_tags(check: str, tag: str | None, found: int):
-    cell = {"cell_type": "code", "source": "x", "execution_count": 1, "metadata": {"tags": [tag] if tag else []}}
-    stored = {"metadata": {"mtlcourse": {"check": check}}, "cells": [{**cell, "outputs": [stream("1\n")]}]}
-    executed = {"metadata": {}, "cells": [{**cell, "outputs": [stream("2\n")]}]}
-    assert len(outputs.differences(stored, executed, str)) == found
-    assert not outputs.differences(stored, stored, str)
-    with pytest.raises(ValueError, match="other cells"):
-        outputs.differences(stored, {"metadata": {}, "cells": []}, str)
-
-
 def stream(text: str) -> dict:
     return v4.new_output("stream", name="stdout", text=text)
 

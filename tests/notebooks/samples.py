@@ -6,7 +6,7 @@ from typing import Any
 import nbformat
 from nbformat import v4
 
-FRONT = {"goals": ["see", "try", "explain"], "needs": [], "fast_seconds": 5, "full_minutes": 1, "check": "strict"}
+FRONT = {"goals": ["see", "try", "explain"], "needs": [], "fast_seconds": 5, "full_minutes": 1}
 PARAMETERS = 'budget = "fast"\nseed = 0\nrate = 0.5'
 
 

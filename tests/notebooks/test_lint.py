@@ -100,7 +100,6 @@ BROKEN = {
     "goals as text": (front(goals="see"), "'goals' must be"),
     "time as text": (front(fast_seconds="25"), "'fast_seconds' must be"),
     "no time": (front(full_minutes=0), "'full_minutes' must be"),
-    "check": (front(check="none"), "'check' must be"),
     "too slow": (front(fast_seconds=91), "allowed are 90"),
     "needs a later one": (front(needs=["03"]), "'03', which is no earlier"),
     "needs an absent one": (front(needs=["00"]), "'00', which is no earlier"),
@@ -200,8 +199,8 @@ def test_the_index_names_every_lesson(tmp_path: Path):
 
 
 def test_a_lesson_with_bad_front_matter_is_named(tmp_path: Path):
-    path = write(tmp_path, "00_first", notebook(check="sometimes"))
-    with pytest.raises(ValueError, match=r"00_first.ipynb: 'check' must be .* not 'sometimes'"):
+    path = write(tmp_path, "00_first", notebook(full_minutes=0))
+    with pytest.raises(ValueError, match=r"00_first.ipynb: 'full_minutes' must be .* not 0"):
         lessons.read(path)
     with pytest.raises(ValueError, match="No notebook"):
         lessons.find(tmp_path / "elsewhere")
