@@ -10,6 +10,14 @@ PIP_ARGS ?=
 ARGS ?=
 WORKERS ?= 2
 
+# What test-portable runs under which instruction set of this processor (mtlcourse/course/machines.py): all that
+# computes under the one that most machines have, a part under the smallest. SETS chooses: make test-portable SETS=sse
+SETS ?= avx2 sse
+PORTABLE_avx2 := tests/notebooks/test_stored_outputs.py $(addprefix tests/,data encoders figures metrics models safety \
+search strategies training test_losses.py test_methods.py test_runs.py test_tasks.py)
+PORTABLE_sse := $(addprefix tests/,metrics safety search strategies notebooks/test_stored_outputs.py) \
+-k "not come_out_again or 02_ or 13_ or 14_"
+
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -20,17 +28,18 @@ VISION_READY := $(VISION)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-vision lab notebooks results bench lint
+.PHONY: help course test test-portable test-vision lab notebooks results bench lint
 
 help:
-	@echo "make course       run the whole course headlessly; pages in build/course/index.html"
-	@echo "make test         run every check: lint, types, tests, notebooks"
-	@echo "make test-vision  check what needs torchvision, in an environment of its own (5.5 GB)"
-	@echo "make lab          open JupyterLab at the first notebook"
-	@echo "make notebooks    refresh the stored outputs of the notebooks and their index"
-	@echo "make results      refresh the stored sweeps in notebooks/results/"
-	@echo "make bench        measure speed against the peers"
-	@echo "make lint         ruff and mypy"
+	@echo "make course        run the whole course headlessly; pages in build/course/index.html"
+	@echo "make test          run every check: lint, types, tests, notebooks"
+	@echo "make test-portable check that what computes says the same on a processor with a smaller instruction set"
+	@echo "make test-vision   check what needs torchvision, in an environment of its own (5.5 GB)"
+	@echo "make lab           open JupyterLab at the first notebook"
+	@echo "make notebooks     refresh the stored outputs of the notebooks and their index"
+	@echo "make results       refresh the stored sweeps in notebooks/results/"
+	@echo "make bench         measure speed against the peers"
+	@echo "make lint          ruff and mypy"
 
 course: $(READY)
 	@$(RUN) -m mtlcourse course $(ARGS)
@@ -38,6 +47,16 @@ course: $(READY)
 test: lint
 	@echo "Testing the package and the notebooks, $(WORKERS) at once."
 	@$(RUN) -m pytest --quiet -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-portable: $(READY)
+	$(foreach set,$(SETS),$(call portable,$(set)))
+
+define portable
+@echo "Testing as a processor limited to $(1) computes, $(WORKERS) at once."
+@variables=$$($(RUN) -m mtlcourse.course.machines $(1)) && \
+	env $$variables $(RUN) -m pytest --quiet -n $(WORKERS) --dist worksteal $(PORTABLE_$(1)) $(ARGS)
+
+endef
 
 test-vision: $(VISION_READY)
 	@echo "Testing backbones, and the stored counts of parameters."

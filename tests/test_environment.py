@@ -15,9 +15,11 @@ from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 from rattler.exceptions import InvalidMatchSpecError
 
+from mtlcourse.course import machines
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ["course", "test", "test-vision", "lab", "notebooks", "results", "bench", "lint"]
+TARGETS = ["course", "test", "test-portable", "test-vision", "lab", "notebooks", "results", "bench", "lint"]
 CONDA = {"torch": ["pytorch"], "matplotlib": ["matplotlib-base"], "dask[distributed]": ["dask", "distributed"]}
 
 
@@ -166,9 +168,32 @@ def test_make_alone_says_what_there_is(clone: Path):
     assert not (clone / ".venv").exists()
 
 
-def test_the_checking_machine_runs_both_sets_of_tests():
+@pytest.mark.parametrize("name", machines.SETS)
+def test_the_portability_run_has_each_instruction_set(clone: Path, name: str):
+    planned = make(clone, "-n", "test-portable", f"PYTHON={sys.executable}").stdout
+    (part,) = re.findall(rf"-m mtlcourse.course.machines {name}\) && .* -m pytest .*", planned)
+    assert "tests/strategies" in part and "tests/notebooks/test_stored_outputs.py" in part
+    only = make(clone, "-n", "test-portable", f"SETS={name}", f"PYTHON={sys.executable}").stdout
+    assert part in only and only.count("-m pytest") == 1
+    named = [word for word in part.split() if word.startswith("tests/")]
+    assert not [word for word in named if not (ROOT / word).exists()]
+
+
+def test_an_instruction_set_is_printed_as_a_shell_takes_it():
+    def said(*names: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-m", "mtlcourse.course.machines", *names], cwd=ROOT, text=True,
+                              capture_output=True)
+
+    done = said("avx2")
+    assert dict(word.split("=") for word in done.stdout.split()) == machines.SETS["avx2"] and done.returncode == 0
+    for names in ([], ["avx9"]):
+        assert said(*names).returncode == 1 and "One of avx2, sse" in said(*names).stderr
+
+
+def test_the_checking_machine_runs_all_sets_of_tests():
     path = ROOT / ".ci" / "run"
-    assert os.access(path, os.X_OK) and path.read_text().endswith("\nmake test\nexec make test-vision\n")
+    assert os.access(path, os.X_OK) and path.read_text().endswith(
+        "\nmake test\nmake test-portable\nexec make test-vision\n")
     assert subprocess.run(["bash", "-n", path]).returncode == 0
 
 

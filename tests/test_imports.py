@@ -33,7 +33,8 @@ FLOORS = [
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 # Part of what a declared package promises.
-BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient", "IPython": "ipykernel"}
+BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient", "IPython": "ipykernel",
+          "threadpoolctl": "scikit-learn"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "dask": "dask[distributed]",
                  "distributed": "dask[distributed]"}
 

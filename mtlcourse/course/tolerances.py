@@ -15,9 +15,9 @@ def measure(cells: Sequence[dict[str, Any]], clean: Callable[[str], str]) -> Tol
     """The tolerance of a cell of kind about, from what it printed on several machines.
 
     cells: the same cell, executed on each; the first is the one that is stored.  clean: see `outputs.sanitiser`.
-    It is `SAFETY` times the largest spread (most minus least) of any of its numbers, and at least the smallest unit of a
-    last printed digit; or relative, by the numbers' stored sizes, where that lets them move less than half as far, on
-    the geometric mean. Rounded up to one significant digit.
+    It is `SAFETY` times the largest spread (most minus least) of any of its numbers, and at least the smallest unit
+    of a last printed digit; or relative, by the numbers' stored sizes, where that lets them move less than half as
+    far on the geometric mean. Rounded up to one significant digit.
     Raises ValueError, naming them, if words, the number of numbers or the number of lines differ.
     """
     said = [outputs.texts(cell, clean) for cell in cells]

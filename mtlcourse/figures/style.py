@@ -3,6 +3,7 @@
 Imports `files`; matplotlib and seaborn where they are used.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -13,10 +14,13 @@ COLUMN = 3.2  # inches: width of one panel
 
 
 def setup(seed: int = 0) -> None:
-    """Begin a notebook: seed all chance, one thread for small nets, the course's figure style."""
+    """Begin a notebook: seed all chance, one thread whatever the machine has, the course's figure style."""
     import seaborn
+    from threadpoolctl import threadpool_limits
 
     seed_everything(seed)
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    threadpool_limits(1)  # for libraries that are loaded; those that are yet to come read the variables
     torch.set_num_threads(1)
     seaborn.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.8, rc={
         "figure.dpi": 100, "savefig.dpi": 100, "axes.spines.top": False, "axes.spines.right": False,

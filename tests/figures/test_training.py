@@ -1,5 +1,9 @@
 """Figures say what the numbers say: what is drawn is read back from the axes."""
 
+import os
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 import torch
@@ -126,3 +130,12 @@ def test_a_shown_figure_has_words_that_stand_in_for_it(monkeypatch):
     assert shown == [(figure, {"image/png": {"alt": "an empty panel"}})]
     with pytest.raises(ValueError, match="needs words"):
         figures.show(figure, " ")
+
+
+def test_a_lesson_has_one_thread_whatever_the_machine_has():
+    code = ("import numpy, scipy.linalg, torch; from mtlcourse import figures; figures.setup(3);"
+            "import sklearn.cluster; from threadpoolctl import threadpool_info;"
+            "print({pool['num_threads'] for pool in threadpool_info()} | {torch.get_num_threads()})")
+    many = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "3")
+    done = subprocess.run([sys.executable, "-c", code], env=many, capture_output=True, text=True, check=True)
+    assert done.stdout == "{1}\n"
