@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import data, encoders, methods
 from .encoders import size
+from .files import printed
 from .published import counted, sizes
 from .tasks import Problem
 
@@ -143,5 +144,4 @@ def show(counts: pd.DataFrame) -> str:
 
 
 def _text(form: str, value: Any) -> str:
-    text = "" if pd.isna(value) else form.format(value)
-    return "0.00" if text in ("-0.00", "+0.00") else text
+    return "" if pd.isna(value) else printed(form, value)

@@ -218,6 +218,16 @@ def same_source(one: Any, other: Any) -> bool:
     return first == second
 
 
+def printed(form: str, value: Any) -> str:
+    """`form.format(value)`, a zero without the sign that is left of what was rounded away.
+
+    >>> printed("{:+.1f}", -0.04), printed("{:+.1f}", -0.06), printed("{:.2f}", -0.0)
+    ('0.0', '-0.1', '0.00')
+    """
+    text = form.format(value)
+    return text.lstrip("+-") if not any(digit in text for digit in "123456789") else text
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: what there is, the nearest first.
 

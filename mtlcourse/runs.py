@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from . import __version__, data
-from .files import config_hash, writing
+from .files import config_hash, printed, writing
 from .methods import budget_arguments, canonical, parse_part
 from .safety import half_width
 from .safety.trained import falling, trained
@@ -225,7 +225,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 def show(summarised: pd.DataFrame) -> str:
     """A summary as text: one line a metric, one column a method, "mean +- half width"."""
     cells = summarised.assign(
-        cell=[f"{mean:.4f}" + ("" if math.isnan(half) else f" +- {half:.4f}")
+        cell=[printed("{:.4f}", mean) + ("" if math.isnan(half) else f" +- {half:.4f}")
               for mean, half in zip(summarised["mean"], summarised["half_width"], strict=True)],
         column=[method if pd.isna(lr) else f"{method} lr={lr:g}"
                 for method, lr in zip(summarised["method"], summarised["lr"], strict=True)])

@@ -1,10 +1,11 @@
-"""The safety report in words and tables that people read. Imports `evidence`."""
+"""The safety report in words and tables that people read. Imports `files`, `evidence`."""
 
 import math
 from typing import Any
 
 import pandas as pd
 
+from ..files import printed
 from .evidence import MANY
 
 UNEQUAL = 1.1  # times the baseline's update steps or samples, above which a comparison is said to be unequal
@@ -192,7 +193,7 @@ def _named(rows: pd.DataFrame) -> str:
 
 
 def _number(value: float, style: str, unit: str = "") -> str:
-    return "undefined" if math.isnan(value) else f"{value:{style}}{unit}"
+    return "undefined" if math.isnan(value) else printed(f"{{:{style}}}", value) + unit
 
 
 def _times(row: pd.Series, cost: str, style: str) -> str:
@@ -204,7 +205,7 @@ def _times(row: pd.Series, cost: str, style: str) -> str:
 def _signed(value: float, half_width: float) -> str:
     if math.isnan(value):
         return "undefined"
-    return f"{value:+.3g}" + ("" if math.isnan(half_width) else f" +- {half_width:.2g}")
+    return printed("{:+.3g}", value) + ("" if math.isnan(half_width) else f" +- {half_width:.2g}")
 
 
 def _percent(row: pd.Series, unit: str = "") -> str:

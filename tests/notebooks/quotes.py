@@ -64,8 +64,8 @@ def quoted(prose: str) -> list[Quote]:
         text = re.sub(rule, " ", text, flags=re.MULTILINE | re.DOTALL if rule.startswith("```") else re.MULTILINE)
     text = _FORMULA.sub(lambda formula: " " + " ".join(re.findall(r"(?<![\w.])-?\d*\.\d+", formula[0])) + " ", text)
     sentences = re.split(r"(?<=[.?!;:])\s+|\n{2,}|\n(?=[-*|] ?)", text)
-    return [Quote(replace(token, text=token.text.rstrip(".")), " ".join(sentence.split())) for sentence in sentences for token in split(sentence)
-            if isinstance(token, Number)]
+    return [Quote(replace(token, text=token.text.rstrip(".")), " ".join(sentence.split()))
+            for sentence in sentences for token in split(sentence) if isinstance(token, Number)]
 
 
 def sources(notebook: dict[str, Any]) -> list[float]:

@@ -312,3 +312,8 @@ def test_a_thousand_runs_take_two_seconds():
     start = time.perf_counter()
     safety.report(many).to_markdown()
     assert time.perf_counter() - start < 2
+
+
+def test_a_change_that_rounds_to_zero_has_no_sign():
+    report = safety.report({"hps": several([{"left": 0.8 - 1e-5 * (1 + seed)} for seed in range(3)])}, baseline())
+    assert report.delta_i["hps"] < 0 and "Delta_I 0.0 +- 0.0%" in words.verdict(report, "hps")
