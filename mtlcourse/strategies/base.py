@@ -4,6 +4,7 @@ Imports `files`. The engine measures, a strategy decides: it sees m numbers, or 
 the model.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,14 @@ class Strategy(nn.Module):
     looks_again = False  # True: the step computes the losses once more after the update, see `after_step`
     zero_is_a_step = False  # True: a module with a zero row of weights gets a zero gradient in place of None
 
+    _given: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+
+    def __init_subclass__(cls, **keywords: Any):
+        """Have each subclass note what it is made with, see `options`."""
+        super().__init_subclass__(**keywords)
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting(cls.__init__)
+
     def __init__(self):
         super().__init__()
         self.tasks: list[str] = []
@@ -85,6 +94,19 @@ class Strategy(nn.Module):
     def m(self) -> int:
         """Number of tasks."""
         return len(self.tasks)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options that this strategy was made with, defaults included."""
+        arguments, keywords = self._given
+        bound = inspect.signature(type(self)).bind_partial(*arguments, **keywords)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a step depends on steps before it, once bound: it keeps numbers, hears of epochs or looks again."""
+        return bool(self.state_dict()) or self.looks_again or type(self).on_epoch_end is not Strategy.on_epoch_end
 
     def bind(self, tasks: Sequence[Any], generator: torch.Generator | None = None) -> "Strategy":
         """Prepare for `tasks`, once, before the first step; buffers of length m are made here.
@@ -125,6 +147,15 @@ class Strategy(nn.Module):
     def param_groups(self) -> list[dict[str, Any]]:
         """Optimiser groups of the strategy's own parameters: own learning rate, no weight decay."""
         return []
+
+
+def _noting(init: Callable[..., None]) -> Callable[..., None]:
+    """`init`, which first notes its arguments, unless the `init` of a subclass has done so."""
+    @functools.wraps(init)
+    def noting(self: Strategy, *arguments: Any, **keywords: Any) -> None:
+        self.__dict__.setdefault("_given", (arguments, keywords))
+        init(self, *arguments, **keywords)
+    return noting
 
 
 def all_present(losses: Tensor, present: Tensor | None) -> Tensor:

@@ -34,6 +34,10 @@ class Chain(Strategy):
         self.looks_again = loss.looks_again or gradient.looks_again
         self.zero_is_a_step = gradient.zero_is_a_step
 
+    @property
+    def remembers(self) -> bool:
+        return self.loss.remembers or self.gradient.remembers
+
     def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
         super().bind(tasks, generator)
         self.loss.bind(tasks, self.generator)  # one stream of random numbers for both

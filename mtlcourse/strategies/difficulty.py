@@ -173,7 +173,7 @@ class SmoothTchebycheff(LossStrategy):
             values = [default] * self.m if given is None else given
             if len(values) != self.m:
                 raise ValueError(f"{name} has {len(values)} numbers for {self.m} tasks ({', '.join(self.tasks)}).")
-            self.register_buffer(f"of_{name}", torch.tensor(values, dtype=torch.float64))
+            self.register_buffer(f"of_{name}", torch.tensor(values, dtype=torch.float64), persistent=False)
         return self
 
     def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
