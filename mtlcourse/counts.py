@@ -20,8 +20,8 @@ from .published import counted, sizes
 from .tasks import Problem
 
 
-def flops(module: nn.Module, shape: Sequence[int]) -> int | None:
-    """Floating-point operations of one forward pass, in evaluation mode, for one sample of `shape`.
+def flops(module: nn.Module, shape: Sequence[int], dtype: torch.dtype | None = None) -> int | None:
+    """Floating-point operations of one forward pass, in evaluation mode, for one sample of `shape` and `dtype`.
 
     module: one whose parameters are on the meta device. None if what it computes depends on their values, as with
         a search that samples.
@@ -32,7 +32,7 @@ def flops(module: nn.Module, shape: Sequence[int]) -> int | None:
     """
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad(), encoders.ShapesOnly():
-            module.eval()(torch.empty(1, *shape, device="meta"))
+            module.eval()(encoders.trial(shape, dtype, samples=1))
     except RuntimeError as error:
         if "meta tensors" not in str(error):
             raise
@@ -52,11 +52,12 @@ def count(problem: str, names: Iterable[str] = ("all",)) -> pd.DataFrame:
     part = methods.parse_part(problem)
     described = data.describe(part.name, **part.options)
     with torch.device("meta"):
-        encoder = encoders.build(described.encoder, described.input_shape)
+        encoder = encoders.build(described.encoder, described.input_shape, described.input_dtype)
         heads = {task.name: encoder.decoder(task, encoder.out_shape, described.input_shape)
                  for task in described.tasks}
-    rows = [("module", str(number), size(stage), flops(stage, shape), "")
-            for number, (stage, shape) in enumerate(zip(encoder.stages, encoder.shapes, strict=False), start=1)]
+    stages = zip(encoder.stages, encoder.shapes, encoder.dtypes, strict=False)
+    rows = [("module", str(number), size(stage), flops(stage, shape, dtype), "")
+            for number, (stage, shape, dtype) in enumerate(stages, start=1)]
     rows += [("head", task, size(head), flops(head, encoder.out_shape), "") for task, head in heads.items()]
     rows += [("method", name, *_of_method(name, described)) for name in _methods(problem, names)]
     return pd.DataFrame([(problem, *row) for row in rows], columns=counted.COLUMNS).astype(
@@ -97,7 +98,7 @@ def _of_method(name: str, problem: Problem) -> tuple[int | None, int | None, str
             model = methods.build(name, problem)
     except ValueError as error:
         return None, None, str(error)
-    return size(model), flops(model, problem.input_shape), ""
+    return size(model), flops(model, problem.input_shape, problem.input_dtype), ""
 
 
 # --- beside what is printed ----------------------------------------------------------------------------

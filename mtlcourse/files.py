@@ -1,4 +1,4 @@
-"""What everything stands on: atomic files, content hashes, nested state on disk, seeds.
+"""What everything stands on: atomic files, content hashes, nested state on disk, seeds, names.
 
 Ground floor: imports torch, numpy and safetensors, nothing of this package. Nothing here, and so
 nothing in this project, ever unpickles a file.
@@ -9,8 +9,10 @@ import difflib
 import errno
 import glob
 import hashlib
+import importlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -237,3 +239,33 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=len(known) or 1, cutoff=0.5)
     return f"Unknown {what} {name!r}. Known: {', '.join(near + [k for k in known if k not in near])}."
+
+
+def imported(address: str, what: str, wanted: str) -> Callable[..., Any]:
+    """The function at `package.module:function`, looked for in the working folder too.
+
+    what: for which it stands, as "problem".  wanted: what it must be, as "a function that returns a Problem".
+    Raises ValueError for what is no such address, for a module or function that is not there, and for no function.
+    """
+    module_name, _, attribute = address.partition(":")
+    if not attribute.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(f"{address!r} is not the address of a function; write 'package.module:function', "
+                         "with dots between packages and no '.py'.")
+    here = os.getcwd()
+    if here not in sys.path:  # `python -m` puts it there, a console script does not; last, so it hides nothing
+        sys.path.append(here)
+    importlib.invalidate_caches()  # the file may have been written a moment ago
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, but something that it imports is not
+        raise ValueError(f"No module {error.name!r} for {what} {address!r}. Looked in {here} and in the installed "
+                         "packages: run from the folder that holds it, or install it.") from error
+    if not hasattr(module, attribute):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ValueError(unknown(f"function in {module.__file__}", attribute, functions))
+    function = getattr(module, attribute)
+    if not callable(function):
+        raise ValueError(f"{address!r} is {type(function).__name__}, not {wanted}.")
+    return function

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .void import VOID, has_target
 
-__all__ = ["VOID", "Batch", "Problem", "Task", "TensorSplit", "mean_losses"]
+__all__ = ["VOID", "Batch", "Problem", "Task", "TensorSplit", "epoch_of", "mean_losses"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,9 @@ class Task:
         channels = (self.out_channels,) if self.kind == "regression" else ()
         expected = channels + pixels
         if tuple(target.shape[1:]) != expected:
-            raise ValueError(
-                f"Task {self.name!r}: targets have shape {tuple(target.shape)}, expected "
-                f"(samples, {', '.join(map(str, expected))})." if expected else
-                f"Task {self.name!r}: targets have shape {tuple(target.shape)}, expected (samples,): "
-                "one class index a sample, not one-hot rows."
-            )
+            wanted = f"(samples, {', '.join(map(str, expected))})" if expected else "(samples,)"
+            raise ValueError(f"Task {self.name!r}: targets have shape {tuple(target.shape)}, expected {wanted}"
+                             f"{self._remedy(tuple(target.shape[1:]), expected)}")
         if self.kind == "regression":
             if not target.is_floating_point():
                 raise TypeError(f"Task {self.name!r}: regression targets are {target.dtype}; convert with .float().")
@@ -82,6 +79,17 @@ class Task:
                     f"Task {self.name!r}: labels run from {low} to {high}, allowed are 0 to {self.classes - 1} "
                     f"and {VOID} for 'no label'."
                 )
+
+
+    def _remedy(self, given: tuple[int, ...], expected: tuple[int, ...]) -> str:
+        """What to do about targets whose shape, without the samples, is not the expected one."""
+        if self.kind == "regression" and (1, *given) == expected:
+            return ": give target.unsqueeze(1)."
+        if self.kind == "classification" and given == (1, *expected):
+            return ": give target.squeeze(1)."
+        if self.kind == "classification" and given == (self.out_channels, *expected):
+            return ": one class index a sample, not one-hot rows; give target.argmax(1)."
+        return "." if expected else ": one class index a sample."
 
 
 @dataclass
@@ -104,6 +112,11 @@ class Batch:
             return self.counts[task]
         return int(has_target(self.targets[task]).sum()) if task in self.targets else 0
 
+    @property
+    def samples(self) -> int:
+        """How many samples this batch has; where tasks have inputs of their own, those of all tasks."""
+        return len(self.inputs) if isinstance(self.inputs, Tensor) else sum(len(x) for x in self.inputs.values())
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
         return Batch(_move(self.inputs, device), _move(self.targets, device), self.counts)
@@ -113,10 +126,44 @@ class Batch:
         return max((len(x) for x in tensors), default=0)
 
 
+def _named(inputs: Any) -> dict[str, Tensor]:
+    return {"inputs": inputs} if isinstance(inputs, Tensor) else inputs
+
+
 def _move(tensors: Any, device: torch.device | str) -> Any:
     if isinstance(tensors, Tensor):
         return tensors.to(device)
     return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def epoch_of(split: Any, batch_size: int, generator: torch.Generator | None,
+             drop_last: bool = False) -> Iterator[Batch]:
+    """One epoch of training on `split`: batches in random order, without the last one where it is not full.
+
+    Raises ValueError when that leaves none.
+    """
+    if drop_last and len(split) < batch_size:
+        raise ValueError(f"drop_last=True leaves nothing of {len(split)} training samples in batches of {batch_size}; "
+                         "take a smaller batch_size.")
+    for batch in split.batches(batch_size, shuffle=True, generator=generator):
+        if not drop_last or len(batch) == batch_size:
+            yield batch
+
+
+def check_tensors(inputs: Any, targets: Any) -> None:
+    """Raise TypeError, saying what to do, unless these are tensors, or dicts of tensors."""
+    if not isinstance(targets, Mapping):
+        raise TypeError(f"targets are {_kind(targets)}; give a dict {{task: tensor}}.")
+    named = {f"inputs of {t!r}": x for t, x in inputs.items()} if isinstance(inputs, Mapping) else {"inputs": inputs}
+    for name, values in {**named, **{f"targets of {t!r}": y for t, y in targets.items()}}.items():
+        if not isinstance(values, Tensor):
+            array = "torch.from_numpy" if hasattr(values, "__array_interface__") else "torch.tensor"
+            raise TypeError(f"{name} are {_kind(values)}, and must be a tensor: give {array}(...), real numbers with "
+                            ".float() after it.")
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
 
 
 def mean_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -139,10 +186,12 @@ class TensorSplit:
     With own inputs per task an epoch is the longest task: while training (`shuffle=True`) shorter tasks
     start again in a new order; in order (`shuffle=False`) each sample comes once and a task that has
     run out is missing from the later batches.
-    Raises ValueError for no samples, for no targets, and for tensors that do not agree in length.
+    Raises ValueError for no samples, for no targets, and for tensors that do not agree in length, TypeError for what
+    is no tensor.
     """
 
     def __init__(self, inputs: Tensor | Mapping[str, Tensor], targets: Mapping[str, Tensor]):
+        check_tensors(inputs, targets)
         self.inputs = inputs if isinstance(inputs, Tensor) else dict(inputs)
         self.targets = dict(targets)
         if not self.targets:
@@ -276,6 +325,7 @@ class Problem:
         `{name: function(model, problem) -> {task: {name: value}}}`.
     training: `{budget: {"epochs": ..., "samples": ..., "lr": ..., "batch_size": ...}}`, where the
         defaults of `methods.BUDGETS` do not suit this problem.
+    input_dtype: of the inputs, with which encoders are tried; by default that of the training split, where it says.
     Raises ValueError or TypeError when tasks or data cannot be a problem, naming the task.
     """
 
@@ -289,6 +339,7 @@ class Problem:
     options: dict[str, Any] = field(default_factory=dict)
     probes: dict[str, Callable] = field(default_factory=dict)
     training: dict[str, dict[str, Any]] = field(default_factory=dict)
+    input_dtype: torch.dtype | None = None
 
     def __post_init__(self):
         self.tasks = tuple(self.tasks)
@@ -297,6 +348,8 @@ class Problem:
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"Problem {self.name!r} has tasks of the same name: {names}.")
+        if self.input_dtype is None and isinstance(self.train, TensorSplit):
+            self.input_dtype = next(iter(_named(self.train.inputs).values())).dtype
         for split_name in ("train", "val", "test"):
             split = getattr(self, split_name)
             if split is not None and len(split) == 0:
@@ -313,8 +366,11 @@ class Problem:
 
     def check(self, batch: Batch, where: str = "batch") -> None:
         """Raise, naming problem and task, if `batch` does not fit the tasks or the input shape."""
-        inputs = {"inputs": batch.inputs} if isinstance(batch.inputs, Tensor) else batch.inputs
-        for name, tensor in inputs.items():
+        try:
+            check_tensors(batch.inputs, batch.targets)
+        except TypeError as error:
+            raise TypeError(f"Problem {self.name!r}, {where}: {error}") from None
+        for name, tensor in _named(batch.inputs).items():
             if tuple(tensor.shape[1:]) != tuple(self.input_shape):
                 raise ValueError(
                     f"Problem {self.name!r}, {where}: {name} have shape {tuple(tensor.shape)}, "

@@ -5,15 +5,12 @@ address of a function of your own that returns a `Problem`.
 """
 
 import dataclasses
-import importlib
 import inspect
 import json
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..files import same_source, unknown
+from ..files import imported, same_source, unknown
 from ..tasks import Problem
 
 _PROBLEMS: dict[str, Callable[..., Problem]] = {}
@@ -90,36 +87,10 @@ def _make(name: str, options: dict[str, Any], with_data: bool) -> Problem:
 
 def _find(name: str) -> Callable[..., Problem]:
     if ":" in name:
-        return _import(name)
+        return imported(name, "problem", "a function that returns a Problem")
     if name not in _PROBLEMS:
         raise ValueError(unknown("problem", name, _PROBLEMS) + " Your own is 'package.module:function'.")
     return _PROBLEMS[name]
-
-
-def _import(address: str) -> Callable[..., Problem]:
-    module_name, _, attribute = address.partition(":")
-    if not attribute.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
-        raise ValueError(f"{address!r} is not the address of a function; write 'package.module:function', "
-                         "with dots between packages and no '.py'.")
-    here = os.getcwd()
-    if here not in sys.path:  # `python -m` puts it there, a console script does not; last, so it hides nothing
-        sys.path.append(here)
-    importlib.invalidate_caches()  # the file may have been written a moment ago
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, but something that it imports is not
-        raise ValueError(f"No module {error.name!r} for problem {address!r}. Looked in {here} and in the installed "
-                         "packages: run from the folder that holds it, or install it.") from error
-    if not hasattr(module, attribute):
-        functions = [key for key, value in vars(module).items() if inspect.isfunction(value)
-                     and value.__module__ == module_name and not key.startswith("_")]  # its own, not what it imports
-        raise ValueError(unknown(f"function in {module.__file__}", attribute, functions))
-    function = getattr(module, attribute)
-    if not callable(function):
-        raise ValueError(f"{address!r} is {type(function).__name__}, not a function that returns a Problem.")
-    return function
 
 
 def _resolve(name: str, function: Callable, options: dict[str, Any]) -> dict[str, Any]:

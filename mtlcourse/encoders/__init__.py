@@ -6,16 +6,19 @@ decoder belongs on it.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ..files import unknown
+import torch
+from torch import nn
+
+from ..files import imported, unknown
 from .backbones import deeplab_resnet, mobilenet, resnet, vgg, wide_resnet
 from .decoders import DenseDecoder, decoder
 from .plain import conv, mlp
-from .staged import ShapesOnly, StagedEncoder, size
+from .staged import ShapesOnly, StagedEncoder, size, trial
 
 __all__ = ["BUILDERS", "DenseDecoder", "ShapesOnly", "StagedEncoder", "build", "conv", "decoder", "deeplab_resnet",
-           "mlp", "mobilenet", "resnet", "size", "vgg", "wide_resnet"]
+           "mlp", "mobilenet", "resnet", "size", "trial", "vgg", "wide_resnet"]
 
 # All but the first two need the `vision` extra.
 BUILDERS: dict[str, Callable[..., StagedEncoder]] = {
@@ -23,16 +26,21 @@ BUILDERS: dict[str, Callable[..., StagedEncoder]] = {
     "wide_resnet": wide_resnet}
 
 
-def build(spec: Mapping, input_shape: Sequence[int]) -> StagedEncoder:
+def build(spec: Mapping, input_shape: Sequence[int], dtype: torch.dtype | None = None) -> StagedEncoder:
     """The encoder that plain data describe, such as `{"name": "conv", "channels": [8, 16]}`.
 
-    Raises ValueError for an unknown name or option, naming the known ones.
+    One of your own is the address of a function, `{"name": "package.module:function", "width": 32}`, which is called
+    as `function(input_shape, width=32)` and returns new stages: a list of modules, or a `StagedEncoder`.
+    dtype: of the inputs, see `StagedEncoder`; a function gives it itself where it returns one.
+    Raises ValueError for an unknown name or option, naming the known ones, TypeError for stages that are none.
 
     >>> build({"name": "mlp", "widths": [5, 3]}, (4,)).shapes
     [(4,), (5,), (3,)]
     """
     options = dict(spec)
     name = options.pop("name", None)
+    if isinstance(name, str) and ":" in name:
+        return _own(name, options, input_shape, dtype)
     if name not in BUILDERS:
         raise ValueError(unknown("encoder", str(name), BUILDERS))
     known = list(inspect.signature(BUILDERS[name]).parameters)[1:]
@@ -40,3 +48,15 @@ def build(spec: Mapping, input_shape: Sequence[int]) -> StagedEncoder:
         if option not in known:
             raise ValueError(unknown(f"option of encoder {name!r}", option, known))
     return BUILDERS[name](input_shape, **options)
+
+
+def _own(address: str, options: Mapping, input_shape: Sequence[int], dtype: torch.dtype | None) -> StagedEncoder:
+    """What the function at `address` makes."""
+    stages = imported(address, "encoder", "a function that returns an encoder's stages")(input_shape, **options)
+    if isinstance(stages, StagedEncoder):
+        return stages
+    made = list(stages) if isinstance(stages, Iterable) else [stages]
+    if not isinstance(stages, Iterable) or not all(isinstance(stage, nn.Module) for stage in made):
+        raise TypeError(f"{address!r} returned {type(stages).__name__}; an encoder's function returns its stages, a "
+                        "list of modules, or a StagedEncoder.")
+    return StagedEncoder(made, input_shape, dtype=dtype)

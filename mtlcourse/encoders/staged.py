@@ -17,20 +17,26 @@ class StagedEncoder(nn.Module):
 
     stages: the modules.  input_shape: shape of one sample, without the batch.
     decoder: `decoder(task, shape, input_shape)` makes the head of a task on this encoder.
-    shapes[p - 1]: shape of one sample at branch point p; `out_shape` is the last of them.
+    dtype: of the samples, where they are no real numbers: `torch.long` for a first stage that looks them up
+        (`nn.Embedding`).
+    shapes[p - 1]: shape of one sample at branch point p; `out_shape` is the last of them.  dtypes: likewise.
     Raises ValueError when there is no stage or when a stage cannot take what the one before gives.
     """
 
     def __init__(self, stages: Iterable[nn.Module], input_shape: Sequence[int],
-                 decoder: Callable[..., nn.Module] = decoder):
+                 decoder: Callable[..., nn.Module] = decoder, dtype: torch.dtype | None = None):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         if not self.stages:
             raise ValueError("An encoder needs at least one stage; the list of stages is empty.")
         self.decoder = decoder
         self.shapes = [tuple(input_shape)]
+        x = trial(input_shape, dtype)
+        self.dtypes = [x.dtype]
         for number, stage in enumerate(self.stages, start=1):
-            self.shapes.append(_output_shape(stage, self.shapes[-1], number))
+            x = _output(stage, x, number)
+            self.shapes.append(tuple(x.shape[1:]))
+            self.dtypes.append(x.dtype)
 
     @property
     def points(self) -> int:
@@ -52,20 +58,33 @@ class StagedEncoder(nn.Module):
         return x
 
 
+def trial(shape: Sequence[int], dtype: torch.dtype | None = None, samples: int = 2) -> Tensor:
+    """What shapes are tried with: on the meta device, where nothing is computed; two samples, as batch norm wants.
+
+    dtype: of the inputs; real ones are tried in the dtype that modules are made in.
+    """
+    real = dtype is None or dtype.is_floating_point
+    return torch.empty(samples, *shape, device="meta", dtype=None if real else dtype)
+
+
 def size(module: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _output_shape(stage: nn.Module, shape: tuple[int, ...], number: int) -> tuple[int, ...]:
-    # On the meta device: shapes only, no arithmetic. Two samples, since batch norm refuses one.
+def _output(stage: nn.Module, x: Tensor, number: int) -> Tensor:
     state = {name: tensor.to("meta") for name, tensor in [*stage.named_parameters(), *stage.named_buffers()]}
     try:
         with torch.no_grad(), ShapesOnly():
-            output = torch.func.functional_call(stage, state, (torch.empty(2, *shape, device="meta"),))
+            return torch.func.functional_call(stage, state, (x,))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(f"Stage {number} of the encoder cannot take samples of shape {shape}: {error}") from error
-    return tuple(output.shape[1:])
+        hint = ""
+        if not x.dtype.is_floating_point:
+            hint = f" They are {x.dtype}: unless they are to be looked up (nn.Embedding), convert them with .float()."
+        elif any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in stage.modules()):
+            hint = " To look samples up, give whole numbers: inputs with .long(), or dtype=torch.long to StagedEncoder."
+        raise ValueError(f"Stage {number} of the encoder cannot take samples of shape {tuple(x.shape[1:])}: {error}"
+                         f"{hint}") from error
 
 
 class ShapesOnly(TorchFunctionMode):

@@ -111,7 +111,8 @@ def _sources(model: MTLModel, modules: list[nn.Module]) -> dict[nn.Module, set[n
     try:
         device = next(model.parameters()).device
         with torch.enable_grad():
-            model.eval()(torch.zeros(2, *model.input_shape, device=device, requires_grad=True))
+            x = torch.zeros(2, *model.input_shape, device=device, dtype=model.input_dtype)
+            model.eval()(x.requires_grad_(x.is_floating_point()))
     finally:
         model.train(training)
         for hook in hooks:

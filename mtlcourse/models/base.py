@@ -45,7 +45,7 @@ class MTLModel(nn.Module):
     def __init__(self, problem: Problem, encoder: Encoder = None):
         super().__init__()
         self.tasks = problem.tasks
-        self.input_shape = tuple(problem.input_shape)
+        self.input_shape, self.input_dtype = tuple(problem.input_shape), problem.input_dtype
         encoder = problem.encoder if encoder is None else encoder
         self._decoder = getattr(encoder, "decoder", decoder)
         # Past nn.Module's own assignment, with which a given encoder would become a part of this model.
@@ -62,10 +62,10 @@ class MTLModel(nn.Module):
         """A fresh encoder for the part `name`; equal seeds and names give equal weights in every model."""
         if isinstance(self._encoder, Mapping):
             with part(name):
-                encoder = build(self._encoder, self.input_shape)
+                encoder = build(self._encoder, self.input_shape, self.input_dtype)
             self._decoder = encoder.decoder
             return encoder
-        return StagedEncoder(copy.deepcopy(self._encoder), self.input_shape, self._decoder)
+        return StagedEncoder(copy.deepcopy(self._encoder), self.input_shape, self._decoder, self.input_dtype)
 
     def add_heads(self, shape: Sequence[int]) -> None:
         """Make each task's head, of the encoder's kind, on representations of `shape`; after the encoders are made."""

@@ -48,7 +48,7 @@ class DSMTL(MTLModel):
         if self.gate_after not in range(1, modules + 1):
             raise ValueError(f"gate_after={gate_after!r}: a gate stands after one of the encoder's {modules} modules, "
                              f"numbered 1 to {modules}.")
-        self.shared = StagedEncoder(list(whole.stages)[: self.gate_after], self.input_shape)
+        self.shared = StagedEncoder(list(whole.stages)[: self.gate_after], self.input_shape, dtype=self.input_dtype)
         self.private = nn.ModuleDict({name: self.new_encoder(f"private.{name}") for name in self.task_names})
         self.gates = nn.ModuleDict({name: Gate(gate) for name in self.task_names})
         self.add_heads(whole.out_shape)

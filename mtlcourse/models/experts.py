@@ -196,7 +196,7 @@ class Level(nn.Module):
 def _experts(model: MTLModel, shared: int, own: int) -> tuple[list[StagedEncoder], dict[str, list[StagedEncoder]]]:
     """The shared encoders, and each task's own; refused if they cannot be or do not fit into memory."""
     check_memory(_count("shared", shared, 1) + _count("own", own, 0) * len(model.tasks), model._encoder,
-                 model.input_shape)
+                 model.input_shape, model.input_dtype)
     return ([model.new_encoder(_numbered("shared", k)) for k in range(shared)],
             {name: [model.new_encoder(_numbered(f"private.{name}", k)) for k in range(own)]
              for name in model.task_names})
@@ -218,7 +218,8 @@ def _count(option: str, value: int, least: int) -> int:
     return value
 
 
-def check_memory(experts: int, encoder: Encoder, input_shape: Sequence[int]) -> None:
+def check_memory(experts: int, encoder: Encoder, input_shape: Sequence[int],
+                 dtype: torch.dtype | None = None) -> None:
     """Refuse, before anything is allocated, to make more experts than the main memory of this machine can train.
 
     Only the host's memory is looked at, in which models are made; whether they then fit on an accelerator is not.
@@ -231,7 +232,7 @@ def check_memory(experts: int, encoder: Encoder, input_shape: Sequence[int]) -> 
         return
     if isinstance(encoder, Mapping):
         with torch.device("meta"):
-            encoder = build(encoder, input_shape).stages
+            encoder = build(encoder, input_shape, dtype).stages
     sizes = [parameter.numel() * parameter.element_size() for stage in encoder for parameter in stage.parameters()]
     needed = 4 * experts * sum(sizes)
     if needed > available:

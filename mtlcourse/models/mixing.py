@@ -48,7 +48,8 @@ class Mixing(MTLModel):
         self.after = stages_after(after, one, share_first, maps, type(self).__name__)
         self.shared = nn.ModuleList(self.new_encoder("shared").stages[:share_first] if share_first else [])
         self.private = nn.ModuleDict({
-            name: StagedEncoder(list(encoder.stages)[share_first:], one.shapes[share_first])
+            name: StagedEncoder(list(encoder.stages)[share_first:], one.shapes[share_first],
+                                dtype=None if share_first else self.input_dtype)
             for name, encoder in encoders.items()})
         self.mixers = nn.ModuleDict({str(k): self._mixers(k, layers(one.shapes[k])) for k in self.after})
         self.add_heads(one.out_shape)

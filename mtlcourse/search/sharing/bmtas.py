@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...encoders import StagedEncoder, size
+from ...encoders import StagedEncoder, size, trial
 from ...files import unknown
 from ...models import Tree
 from ...models.base import Encoder
@@ -129,11 +129,12 @@ def stage_costs(encoder: StagedEncoder, count: str) -> list[float]:
     if count == "parameters":
         return [float(size(stage)) for stage in encoder.stages]
     costs = []
-    for stage, shape in zip(encoder.stages, encoder.shapes, strict=False):
+    for stage, shape, dtype in zip(encoder.stages, encoder.shapes, encoder.dtypes, strict=False):
         on_meta = {name: tensor.to("meta") for name, tensor in [*stage.named_parameters(), *stage.named_buffers()]}
-        with FlopCounterMode(display=False) as counter, torch.no_grad():  # two samples, as batch norm wants
-            torch.func.functional_call(stage, on_meta, (torch.empty(2, *shape, device="meta"),))
-        costs.append(counter.get_total_flops() / 2)
+        x = trial(shape, dtype)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            torch.func.functional_call(stage, on_meta, (x,))
+        costs.append(counter.get_total_flops() / len(x))
     return costs
 
 
