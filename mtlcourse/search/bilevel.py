@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..files import derived_seed, unknown
 from ..strategies import NonFinite
-from ..tasks import VOID, Batch, Problem
+from ..tasks import VOID, Batch, Problem, epoch_of
+from ..training.identity import described, settings_of
 from ..training.updates import StrategyStep, make_optimizer
 
 ORDERS = ("first", "second", "exact", "single")
@@ -36,7 +37,8 @@ class BilevelStep:
     lower: the step that learns w, with its strategy and optimiser; its optimiser must not hold any of u.
     upper: the parameters u; they have an optimiser of their own, by default Adam.
     objective: `objective(batch) -> scalar`, the upper loss F on a batch of `split`; see `summed`.
-    split: the data of the upper level; batches of `batch_size` come in random order, epoch after epoch.
+    split: the data of the upper level; batches of `batch_size` come in random order, epoch after epoch, with
+        `drop_last` full ones only.
     lr, weight_decay, optimizer: of u; the last as in `training.fit`.
     order: how much of the way in which w* depends on u is in the gradient of F.
         "first": none of it, `dF(w, u)/du` at the present weights.
@@ -65,7 +67,8 @@ class BilevelStep:
 
     def __init__(self, lower: StrategyStep, upper: Sequence[nn.Parameter], objective: Loss, split: Any, *, lr: float,
                  weight_decay: float = 0.0, optimizer: str | Callable = "adam", batch_size: int, order: str = "first",
-                 seed: int = 0, lower_objective: Loss | None = None, xi: float | None = None, warm_up: int = 0):
+                 seed: int = 0, lower_objective: Loss | None = None, xi: float | None = None, warm_up: int = 0,
+                 drop_last: bool = False):
         if order not in ORDERS:
             raise ValueError(unknown("order", str(order), ORDERS))
         if order in ("second", "exact") and lower_objective is None:
@@ -74,12 +77,15 @@ class BilevelStep:
         check_labels(split, [task.name for task in lower.tasks])
         self.lower, self.upper, self.objective, self.split = lower, list(upper), objective, split
         self.batch_size, self.order, self.lower_objective, self.xi = batch_size, order, lower_objective, xi
-        self.warm_up, self.epoch = warm_up, 0
+        self.warm_up, self.epoch, self.drop_last, self.samples_above = warm_up, 0, drop_last, 0
         if {id(weight) for weight, _ in self._weights()} & {id(parameter) for parameter in self.upper}:
             raise ValueError("Some upper parameters are in the lower optimiser too; leave them out of its groups.")
         group = {"params": self.upper, "lr": lr, "weight_decay": weight_decay}
         self.optimizer = make_optimizer(optimizer, [group], lr)
         self.optimizers = [*lower.optimizers, self.optimizer]
+        self.settings = {**lower.settings, "upper": {
+            **settings_of([self.optimizer]), "optimizer": described(optimizer), "order": order, "xi": xi,
+            "warm_up": warm_up, "batch_size": batch_size, "samples": len(split)}}
         self._generator = torch.Generator().manual_seed(derived_seed(seed, "upper level"))
         self._batches: Iterator[Batch] = iter(())
         self._epoch_began, self._taken = self._generator.get_state(), 0
@@ -154,6 +160,7 @@ class BilevelStep:
                 self._batches = self._epoch()
                 continue
             self._taken += 1
+            self.samples_above += batch.samples
             if self._labelled(batch):
                 return batch
 
@@ -162,7 +169,7 @@ class BilevelStep:
 
     def _epoch(self) -> Iterator[Batch]:
         self.split = self.split.to(next(self.lower.model.parameters()).device)
-        return iter(self.split.batches(self.batch_size, shuffle=True, generator=self._generator))
+        return epoch_of(self.split, self.batch_size, self._generator, self.drop_last)
 
     # --- what `fit` needs besides ---
 
@@ -175,12 +182,13 @@ class BilevelStep:
 
     def state_dict(self) -> dict[str, Any]:
         return {"lower": self.lower.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
-                "epoch_began": self._epoch_began, "taken": self._taken}
+                "epoch_began": self._epoch_began, "taken": self._taken, "samples_above": self.samples_above}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.lower.load_state_dict(state["lower"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self._epoch_began, self._taken = state["epoch"], state["epoch_began"], state["taken"]
+        self.samples_above = state["samples_above"]
         self._generator.set_state(self._epoch_began)
         self._batches = self._epoch() if self._taken else iter(())
         for _ in range(self._taken):  # the same order again, up to where it was left
@@ -273,17 +281,19 @@ def halves(problem: Problem, seed: int = 0, share: float = 0.5) -> tuple[Problem
         if single:
             raise ValueError(f"Tasks {single} have a single training sample; a search needs two halves.")
         below, above = ({name: pair[side] for name, pair in orders.items()} for side in (0, 1))
-    split = train.subset(above)
-    check_labels(split, problem.task_names)
-    return replace(problem, train=train.subset(below)), split
+    split, rest = train.subset(above), train.subset(below)
+    for half, level in ((rest, "weights'"), (split, "architecture's")):
+        check_labels(half, problem.task_names, f"The {level} half of 'train', {len(half)} of {len(train)} samples,")
+    return replace(problem, train=rest), split
 
 
-def check_labels(split: Any, tasks: Sequence[str]) -> None:
-    """Raise ValueError if a task has no label in `split` (where it can count them)."""
+def check_labels(split: Any, tasks: Sequence[str], what: str = "The split of the upper level") -> None:
+    """Raise ValueError if a task has no label in `split` (where it can count them); `what` is how it is called."""
     missing = [task for task in tasks if hasattr(split, "count") and not split.count(task)]
     if missing:
-        raise ValueError(f"The data of the upper level have no labels for {missing}: nothing could be learned about "
-                         "what is good for them. Give more samples, another seed or another split.")
+        raise ValueError(f"{what} has no labels for {missing}: nothing could be learned about them there. A search "
+                         "needs labels of every task on both of its levels: give more labelled samples, another seed "
+                         "or another split.")
 
 
 def joined(first: Batch, second: Batch) -> Batch:

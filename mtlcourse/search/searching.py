@@ -31,6 +31,7 @@ def search(problem: Problem, model: nn.Module, strategy: Strategy, setting: Sett
         (for faces a twentieth, for the synthetic tasks and the robot the same).
         Weight decay and kind of optimiser are those of the weights.
     share: of the training split, for `upper`.  warm_up: so many epochs in which only the weights learn.
+    A rule for the best epoch is for the stages that train what was found: a search goes on to its last epoch.
     The run's history also has the relaxed model's scores on the test split, at the last epoch.
     """
     flags(single_level=single_level)
@@ -42,8 +43,10 @@ def search(problem: Problem, model: nn.Module, strategy: Strategy, setting: Sett
     step = BilevelStep(lower, upper, objective(lower), above, batch_size=settings["batch_size"], seed=setting.seed,
                        lr=settings["lr"] / 2 if architecture_lr is None else architecture_lr,
                        weight_decay=settings["weight_decay"], optimizer=settings["optimizer"],
-                       order="single" if single_level else order, lower_objective=objective(lower), warm_up=warm_up)
-    return with_test_scores(setting.fit(below, model, strategy, stage, step=step))
+                       order="single" if single_level else order, lower_objective=objective(lower), warm_up=warm_up,
+                       drop_last=settings["drop_last"])
+    # What a search has found is its last epoch's: the schedules of many searches decide only towards the end.
+    return with_test_scores(setting.fit(below, model, strategy, stage, step=step, select="last", patience=None))
 
 
 def settings_of(setting: Setting) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def in_stages(runs: Mapping[str, Run]) -> Run:
     """One run out of the runs of its stages, in order: the last one's model, and the cost of all."""
     *_, last = runs.values()
     histories = [run.history.assign(stage=name) for name, run in runs.items()]
-    cost = {**last.cost, **{key: sum(run.cost[key] for run in runs.values()) for key in ("steps", "seconds")}}
+    sums = {key: sum(run.cost[key] for run in runs.values()) for key in ("steps", "samples", "seconds")}
+    cost = {**last.cost, **sums}
     return Run(pd.concat(histories, ignore_index=True), last.metrics, last.model, last.config, last.learned, cost,
                list(runs), last.train_losses, last.higher_is_better, last.test_data)
 
@@ -120,5 +121,5 @@ def _measured(problem: Problem, run: Run) -> Run:
     rows = [{"epoch": epoch, "split": split, "task": task, "name": name, "value": value}
             for split, values in scores.items() for task, named in values.items() for name, value in named.items()]
     return Run(pd.DataFrame(rows), evaluate(run.model, problem, "test"), run.model, run.config,
-               cost={**run.cost, "steps": 0, "seconds": 0.0}, higher_is_better=run.higher_is_better,
+               cost={**run.cost, "steps": 0, "samples": 0, "seconds": 0.0}, higher_is_better=run.higher_is_better,
                test_data=run.test_data)

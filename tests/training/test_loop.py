@@ -16,7 +16,7 @@ from mtlcourse import data, models, strategies
 from mtlcourse.files import derived_seed, seed_everything
 from mtlcourse.strategies import NonFiniteLoss
 from mtlcourse.tasks import Problem, Task, TensorSplit
-from mtlcourse.training import TrainingDiverged, evaluate, fit, mean_relative_change, pick_device
+from mtlcourse.training import TrainingDiverged, evaluate, fit, pick_device
 from mtlcourse.void import has_target, valid_mask
 from tests.folders import full_disk
 from tests.problems import small
@@ -293,32 +293,6 @@ def test_a_full_disk_stops_the_training_and_keeps_the_last_checkpoint(tmp_path):
     assert outcome(train(epochs=2, checkpoint=tmp_path / "state")) == outcome(train(epochs=2))
 
 
-# --- choosing an epoch -----------------------------------------------------------------------------------
-
-def test_the_best_epoch_is_the_one_with_the_best_mean_relative_change():
-    settings = {"lr": 0.3, "epochs": 8}  # too fast, so that the last epoch is not the best
-    run = train(select="best-val", **settings)
-    val = run.history.query("split == 'val' and name != 'loss'").pivot_table(
-        index="epoch", columns=["task", "name"], values="value")
-    changes = (val - val.loc[1]) / val.loc[1].abs()
-    changes["size", "mse"] *= -1  # lower is better
-    by_task = {"kind": changes["kind", "accuracy"], "size": (changes["size", "mse"] + changes["size", "r2"]) / 2}
-    best = int(((by_task["kind"] + by_task["size"]) / 2).idxmax())
-    assert run.config["selected_epoch"] == best < 8
-    assert weights(run.model) == weights(train(lr=0.3, epochs=best).model)
-    assert run.metrics == evaluate(run.model, small(), "test")
-    assert weights(run.model) != weights(train(**settings).model)
-
-
-def test_mean_relative_change_leaves_out_what_is_not_defined():
-    tasks = small().tasks
-    baseline = {"kind": {"accuracy": 0.5, "loss": 9.0}, "size": {"mse": 2.0, "r2": 0.0, "loss": 9.0}}
-    scores = {"kind": {"accuracy": 0.6, "loss": 1.0}, "size": {"mse": 1.0, "r2": 0.7, "loss": 1.0}}
-    assert mean_relative_change(tasks, scores, baseline) == pytest.approx((0.2 + 0.5) / 2)
-    nothing = {"kind": {"accuracy": 0.0}, "size": {"mse": 0.0, "r2": 0.0}}
-    assert mean_relative_change(tasks, scores, nothing) == 0.0
-
-
 def test_the_test_split_is_looked_at_once_at_the_end():
     problem, looks = small(), []
 
@@ -388,7 +362,6 @@ def test_a_step_object_that_does_not_check_is_checked():
 
 @pytest.mark.parametrize("changes, message", [
     ({"epochs": 0}, "epochs is 0; it must be at least 1"),
-    ({"select": "best"}, "select='best' is not known; use 'last' or 'best-val'"),
     ({"schedule": "linear"}, "schedule='linear' is not known; use None, 'cosine', or a function"),
     ({"optimizer": "lion"}, "Unknown optimizer 'lion'"), ({"strategy": "hps"}, "Unknown strategy 'hps'"),
     ({"precision": "half"}, "precision='half' is not known"), ({"at": "gates"}, "at='gates' is not known"),

@@ -15,6 +15,7 @@ from ...strategies import Chain, Strategy, TaskWeights
 from ...strategies.base import all_present
 from ...tasks import Batch, Problem
 from ...training import Run
+from ...training.identity import described
 from ...training.procedures import Build, Setting
 from ...training.updates import StrategyStep
 from ..bilevel import BilevelStep, Loss, gradients, halves
@@ -97,6 +98,7 @@ class ImplicitStep(BilevelStep):
     def __init__(self, *arguments: Any, combination: LearnedCombination, terms: int = 3, **options: Any):
         super().__init__(*arguments, order="exact", **options)
         self.terms, self.combination = terms, combination
+        self.settings["upper"] |= {"combination": described(combination), "terms": terms}
         self.optimizer.register_step_post_hook(lambda *_: combination.project())
 
     def hypergradients(self, objectives: Sequence[Loss], above: Batch, below: Batch) -> list[list[Tensor]]:
@@ -168,7 +170,8 @@ def auxilearn(problem: Problem, build: Build, strategy: Strategy | None, setting
     lower = lower_step(problem, model, strategy or learning, setting)
     step = ImplicitStep(lower, list(learning.parameters()), validation(lower, main), above, lr=10 * settings["lr"],
                         optimizer=settings["optimizer"], batch_size=settings["batch_size"], seed=setting.seed,
-                        lower_objective=combined(lower, learning), terms=terms, combination=learning)
+                        lower_objective=combined(lower, learning), terms=terms, combination=learning,
+                        drop_last=settings["drop_last"])
     run = setting.fit(below, model, strategy or learning, step=step)
     run.learned = {"weights": learning.used(),
                    "parameters": {name: values.tolist() for name, values in learning.named_parameters()}}

@@ -12,7 +12,8 @@ from mtlcourse.search.sharing.branches import Supernet
 from mtlcourse.search.sharing.dsmtl_al import LearnedWeighting
 from mtlcourse.strategies import make
 from mtlcourse.tasks import Problem, TensorSplit, mean_losses
-from mtlcourse.training import fit, loop
+from mtlcourse.training import fit
+from mtlcourse.training.state import State
 from mtlcourse.training.updates import make_step
 from tests.problems import TASKS, small
 from tests.strategies.nets import NAMES
@@ -152,7 +153,7 @@ def test_a_shared_encoder_that_cannot_learn_is_left():
 def test_a_search_that_was_cut_off_ends_as_if_nothing_had_happened(name, saves, tmp_path, monkeypatch):
     whole = run(name, seed=2)
     assert same(whole.model, run(name, seed=2).model), "reproducible"
-    kept = loop._State.save
+    kept = State.save
     count = 0
 
     def save_and_die(state):
@@ -163,7 +164,7 @@ def test_a_search_that_was_cut_off_ends_as_if_nothing_had_happened(name, saves, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._State, "save", save_and_die)
+        patch.setattr(State, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             run(name, seed=2, checkpoint=tmp_path / "state")
     resumed = run(name, seed=2, checkpoint=tmp_path / "state")

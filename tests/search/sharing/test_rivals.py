@@ -124,15 +124,15 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(name: str, at: int, tmp_path
 
 def stop_after(epochs: int, monkeypatch) -> None:
     """Have the machine fail right after so many epochs, of all stages together, were saved."""
-    from mtlcourse.training.loop import _State
-    save, saved = _State.save, []
+    from mtlcourse.training.state import State
+    save, saved = State.save, []
 
     def counted(state):
         save(state)
         saved.append(state.epoch)
         if len(saved) == epochs:
             raise KeyboardInterrupt
-    monkeypatch.setattr(_State, "save", counted)
+    monkeypatch.setattr(State, "save", counted)
 
 
 # --- what the stages do --------------------------------------------------------------------------------
