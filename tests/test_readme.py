@@ -23,6 +23,16 @@ def test_first_example_runs():
     assert set(scope["run"].metrics) == {"left", "right"}
 
 
+def test_a_loop_of_ones_own_runs_and_learns():
+    code = next(block for block in BLOCKS if "make_step" in block)
+    assert len(code.strip().splitlines()) <= 19 and "clip_grad_norm_" in code and "schedule.step()" in code
+    scope = {}
+    assert 'data.load("multidigits")' in code and "range(6)" in code
+    small = code.replace('"multidigits")', '"multidigits", train=256, val=64, test=64)').replace("range(6)", "range(2)")
+    exec(small.replace("print(step.end_epoch())", "means.append(step.end_epoch())"), scope | {"means": (means := [])})
+    assert means[1]["left"] < means[0]["left"]
+
+
 def test_own_problem_runs_by_its_path(tmp_path, monkeypatch):
     own = next(block for block in BLOCKS if "# mine.py" in block)
     (tmp_path / "mine.py").write_text(own)

@@ -71,7 +71,10 @@ def test_no_epoch_is_better_than_the_one_that_is_kept_in_one_metric_and_worse_in
         assert other == kept or any(a < b for a, b in zip(other, kept, strict=True))
 
 
-@given(st.lists(st.tuples(*[st.integers(-9, 9).map(float)] * 3), min_size=1, max_size=8), st.integers(-3, 3), st.integers(-9, 9))
+whole = st.integers(-9, 9).map(float)
+
+
+@given(st.lists(st.tuples(whole, whole, whole), min_size=1, max_size=8), st.integers(-3, 3), whole)
 def test_units_and_offsets_do_not_matter(epochs, exponent, offset):
     other = [(a, 2.0**exponent * m + offset, r) for a, m, r in epochs]  # exact in binary
     assert pick("best-val", rows(*epochs))[0] == pick("best-val", rows(*other))[0]
@@ -93,7 +96,8 @@ def test_patience_counts_epochs_without_a_better_one():
 
 @pytest.mark.parametrize("settings, message", [
     ({"select": "best"}, r"select='best' is not known; use 'last', 'best-val', a pair such as \('kind', 'accuracy'\)"),
-    ({"select": ("kind",)}, "is not known"), ({"select": ("kidn", "mse")}, "Unknown task to select by 'kidn'. Known: kind"),
+    ({"select": ("kind",)}, "is not known"),
+    ({"select": ("kidn", "mse")}, "Unknown task to select by 'kidn'. Known: kind"),
     ({"select": ("size", "accuracy")}, "Unknown metric of task 'size' 'accuracy'. Known: .*mse"),
     ({"select": "nowhere_at_all:score"}, "No module 'nowhere_at_all' for select"),
     ({"patience": 2}, "patience counts epochs without a better one, so it needs .* select='best-val'"),
