@@ -190,10 +190,10 @@ class TensorSplit:
     is no tensor.
     """
 
-    def __init__(self, inputs: Tensor | Mapping[str, Tensor], targets: Mapping[str, Tensor]):
-        check_tensors(inputs, targets)
-        self.inputs = inputs if isinstance(inputs, Tensor) else dict(inputs)
-        self.targets = dict(targets)
+    def __init__(self, inputs: Any, targets: Any):
+        check_tensors(inputs, targets)  # in words, where a type checker would print both
+        self.inputs: Tensor | dict[str, Tensor] = inputs if isinstance(inputs, Tensor) else dict(inputs)
+        self.targets: dict[str, Tensor] = dict(targets)
         if not self.targets:
             raise ValueError("A split needs the targets of at least one task; `targets` is empty.")
         for name, target in self.targets.items():
@@ -320,7 +320,8 @@ class Problem:
     name: how tables call it.  tasks: the tasks, in the order of all vectors of length m.
     train, val, test: splits with `len()`, `batches(batch_size, shuffle, generator)`, `subset(indices)`,
         `to(device)`; all None in a description without data.
-    input_shape: shape of one sample.  encoder: plain data for `encoders.build`.
+    input_shape: shape of one sample.  encoder: plain data for `encoders.build`; for models made by
+        hand also modules, which a sweep cannot store.
     options: what `data.load` was called with.  probes: extra evaluations of a whole model,
         `{name: function(model, problem) -> {task: {name: value}}}`.
     training: `{budget: {"epochs": ..., "samples": ..., "lr": ..., "batch_size": ...}}`, where the
@@ -335,7 +336,7 @@ class Problem:
     val: Any
     test: Any
     input_shape: tuple[int, ...]
-    encoder: dict[str, Any]
+    encoder: Any
     options: dict[str, Any] = field(default_factory=dict)
     probes: dict[str, Callable] = field(default_factory=dict)
     training: dict[str, dict[str, Any]] = field(default_factory=dict)

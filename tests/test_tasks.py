@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlcourse import losses, metrics
+from mtlcourse import data, losses, metrics
 from mtlcourse.tasks import Batch, Problem, Task, TensorSplit, mean_losses
 from mtlcourse.void import VOID, has_target, valid_mask
 from tests.problems import TASKS, small, split
@@ -320,3 +320,32 @@ def test_tasks_keep_their_order():
 def test_every_metric_of_a_task_starts_afresh():
     t = task(metrics={"iou": partial(metrics.MeanIoU, 3)})
     assert t.metrics["iou"]() is not t.metrics["iou"]()
+
+
+X = torch.zeros(4, 2)
+
+
+@pytest.mark.parametrize("inputs, targets, message", [
+    (X.numpy(), {"a": X}, r"inputs are numpy.ndarray, and must be a tensor: give torch.from_numpy\(...\)"),
+    (X, {"a": X.numpy()}, "targets of 'a' are numpy.ndarray"), (X.tolist(), {"a": X}, r"list.*torch.tensor\(...\)"),
+    ({"a": X.numpy()}, {"a": X}, "inputs of 'a' are numpy.ndarray"), (X, X, "targets are torch.Tensor; give a dict"),
+])
+def test_what_is_no_tensor_is_told_what_to_become(inputs, targets, message):
+    with pytest.raises(TypeError, match=message):
+        TensorSplit(inputs, targets)
+
+
+@pytest.mark.parametrize("task, target, remedy", [
+    (data.classification("a", 3), torch.zeros(4, 1).long(), "squeeze\\(1\\)"),
+    (data.binary("a"), torch.zeros(4, 1), "squeeze\\(1\\)"),
+    (data.classification("a", 3), torch.zeros(4, 3).long(), "argmax\\(1\\)"),
+    (data.segmentation("a", 3), torch.zeros(4, 1, 5, 6).long(), "squeeze\\(1\\)"),
+    (data.regression("a"), torch.zeros(4), "unsqueeze\\(1\\)"),
+    (data.depth("a"), torch.zeros(4, 5, 6), "unsqueeze\\(1\\)"),
+])
+def test_targets_that_are_nearly_right_are_told_what_to_become(task, target, remedy):
+    with pytest.raises(ValueError, match=f"expected .*give target.{remedy}"):
+        task.check(target, (3, 5, 6))
+    fixed = {"squeeze\\(1\\)": target.squeeze, "argmax\\(1\\)": target.argmax, "unsqueeze\\(1\\)": target.unsqueeze}
+    made = fixed[remedy](1)
+    task.check(made.long() if task.kind == "classification" else made, (3, 5, 6))

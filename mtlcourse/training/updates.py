@@ -54,14 +54,14 @@ class StrategyStep:
                 step.update()                        # optimiser and hooks; FAMO: step.update(again=function)
             step.end_epoch()                         # DWA hears of the epoch's losses
 
-    tasks: with their losses.  model, engine, optimizer: what acts; the optimiser holds the strategy's own parameters
+    tasks: with their losses, or names.  model, engine, optimizer: what acts; the optimiser holds the strategy's own parameters
         too, so they come with its state.  forward: the compiled model, if any.
     autocast: makes the context in which forward and losses run.  settings: see `Step`.
     The model's optional hooks are called in the order forward, `auxiliary_loss`, `after_backward`,
     `after_step`; `on_epoch_end` after each epoch.
     """
 
-    def __init__(self, tasks: Sequence[Task], model: nn.Module, engine: Engine, optimizer: torch.optim.Optimizer,
+    def __init__(self, tasks: Sequence[Any], model: nn.Module, engine: Engine, optimizer: torch.optim.Optimizer,
                  forward: Callable | None = None, autocast: Callable = contextlib.nullcontext,
                  settings: Mapping[str, Any] | None = None):
         self.tasks, self.model, self.engine, self.optimizer = tasks, model, engine, optimizer

@@ -16,7 +16,7 @@ from mtlcourse import data, models, strategies
 from mtlcourse.files import derived_seed, seed_everything
 from mtlcourse.strategies import NonFiniteLoss
 from mtlcourse.tasks import Problem, Task, TensorSplit
-from mtlcourse.training import TrainingDiverged, evaluate, fit, pick_device
+from mtlcourse.training import TrainingDiverged, evaluate, fit, make_step, pick_device
 from mtlcourse.void import has_target, valid_mask
 from tests.folders import full_disk
 from tests.problems import small
@@ -521,3 +521,77 @@ def test_a_checkpoint_tells_the_options_of_a_strategy(tmp_path):
     go(strategies.make("bmtl", T=5.0))
     with pytest.raises(ValueError, match="another training"):
         go(strategies.make("bmtl", T=50.0))
+
+
+# --- data that a model refuses ------------------------------------------------------------------------------
+
+def normed(samples):
+    problem = small(train=samples)
+    return problem, models.HPS(problem, [nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU())])
+
+
+def test_a_single_sample_left_over_under_batch_norm_has_its_sentence_and_its_way_out():
+    problem, model = normed(33)
+    with pytest.raises(ValueError, match="single sample.*drop_last=True"):
+        train(problem, model=model)
+    run = train(problem, model=model, drop_last=True)
+    assert run.cost["steps"] == 3 * 2 and run.cost["samples"] == 3 * 32 and run.config["drop_last"]
+    with pytest.raises(ValueError, match="drop_last=True leaves nothing of 33 training samples in batches of 64"):
+        train(problem, model=model, drop_last=True, batch_size=64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.uint8])
+def test_inputs_of_another_dtype_are_told_what_to_become(dtype):
+    problem = small()
+    model = models.HPS(problem)
+    for part in (problem.train, problem.val, problem.test):
+        part.inputs = part.inputs.to(dtype)
+    with pytest.raises(TypeError, match=rf"inputs are {dtype} and the model computes in torch.float32: convert"):
+        train(problem, model=model)
+    with pytest.raises(TypeError, match="convert"):
+        evaluate(model, problem)
+
+
+def test_an_embedding_may_come_first():
+    words = torch.randint(0, 10, (40, 5), generator=torch.Generator().manual_seed(0))
+    split = TensorSplit(words, {"big": (words[:, 0] > 5).long()})
+    problem = Problem("words", [data.binary("big")], split, split, split, (5,), {"name": "mlp"})
+    stages = [nn.Sequential(nn.Embedding(10, 3), nn.Flatten()), nn.Linear(15, 4)]
+    for kind in (models.HPS, models.STL, models.DSMTL, models.CrossStitch, models.Tree):
+        assert kind(replace(problem, train=None, val=None, test=None), stages).heads  # a description says it too
+        assert train(problem, model=kind(problem, stages), epochs=1).metrics["big"]
+    with pytest.raises(ValueError, match="torch.int64: unless they are to be looked up .*convert them with .float"):
+        models.HPS(problem, [nn.Linear(5, 3)])
+    with pytest.raises(ValueError, match="To look samples up, give whole numbers"):
+        models.HPS(small(), stages)
+
+
+def test_a_loop_in_two_halves_is_the_loop_of_fit():
+    run = train(small(), strategy="gradnorm", lr=0.05)
+    problem, model = small(), built()
+    seed_everything(0)
+    step = make_step(list(NAMES), model, "gradnorm", lr=0.05)
+    order = torch.Generator().manual_seed(derived_seed(0, "order"))
+    for _ in range(3):
+        for batch in problem.train.batches(16, shuffle=True, generator=order):
+            predictions = model(batch.inputs)
+            step.backward({t.name: t.loss(predictions[t.name], batch.targets[t.name]).mean() for t in problem.tasks})
+            step.update()
+        means = step.end_epoch()
+    assert weights(run.model) == weights(model) and set(means) == set(NAMES) and step.epoch == 3
+
+
+def test_a_loop_of_ones_own_is_told_what_is_missing():
+    step = make_step(small().tasks, built(), "famo")
+    with pytest.raises(RuntimeError, match="call that first"):
+        step.update()
+    losses = step.losses(next(iter(small().train.batches(8))))[0]
+    step.backward(losses)
+    with pytest.raises(ValueError, match="once more after the update: give update\\(again=function\\)"):
+        step.update()
+    step.update(again=lambda: losses)
+    assert step.engine.strategy.steps.tolist() == [1, 1]
+    with pytest.raises(RuntimeError, match="call that first"):
+        step.update(again=lambda: losses)
+    with pytest.raises(ValueError, match="tasks given are .*'else'.*those of the model"):
+        make_step(["kind", "else"], built())
