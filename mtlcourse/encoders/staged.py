@@ -79,9 +79,7 @@ def _output(stage: nn.Module, x: Tensor, number: int) -> Tensor:
             return torch.func.functional_call(stage, state, (x,))
     except (RuntimeError, ValueError, TypeError) as error:
         hint = ""
-        if not x.dtype.is_floating_point:
-            hint = f" They are {x.dtype}: unless they are to be looked up (nn.Embedding), convert them with .float()."
-        elif any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in stage.modules()):
+        if x.dtype.is_floating_point and any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in stage.modules()):
             hint = " To look samples up, give whole numbers: inputs with .long(), or dtype=torch.long to StagedEncoder."
         raise ValueError(f"Stage {number} of the encoder cannot take samples of shape {tuple(x.shape[1:])}: {error}"
                          f"{hint}") from error

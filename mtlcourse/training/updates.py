@@ -54,8 +54,8 @@ class StrategyStep:
                 step.update()                        # optimiser and hooks; FAMO: step.update(again=function)
             step.end_epoch()                         # DWA hears of the epoch's losses
 
-    tasks: with their losses, or names.  model, engine, optimizer: what acts; the optimiser holds the strategy's own parameters
-        too, so they come with its state.  forward: the compiled model, if any.
+    tasks: with their losses, or names.  model, engine, optimizer: what acts; the optimiser holds the strategy's own
+        parameters too, so they come with its state.  forward: the compiled model, if any.
     autocast: makes the context in which forward and losses run.  settings: see `Step`.
     The model's optional hooks are called in the order forward, `auxiliary_loss`, `after_backward`,
     `after_step`; `on_epoch_end` after each epoch.

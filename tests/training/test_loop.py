@@ -560,8 +560,8 @@ def test_an_embedding_may_come_first():
     for kind in (models.HPS, models.STL, models.DSMTL, models.CrossStitch, models.Tree):
         assert kind(replace(problem, train=None, val=None, test=None), stages).heads  # a description says it too
         assert train(problem, model=kind(problem, stages), epochs=1).metrics["big"]
-    with pytest.raises(ValueError, match="torch.int64: unless they are to be looked up .*convert them with .float"):
-        models.HPS(problem, [nn.Linear(5, 3)])
+    with pytest.raises(TypeError, match="inputs are torch.int64 .*convert"):
+        train(problem, model=models.HPS(problem, [nn.Linear(5, 3)]))
     with pytest.raises(ValueError, match="To look samples up, give whole numbers"):
         models.HPS(small(), stages)
 
