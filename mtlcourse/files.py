@@ -10,6 +10,7 @@ import errno
 import glob
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -263,7 +264,8 @@ def imported(address: str, what: str, wanted: str) -> Callable[..., Any]:
         raise ValueError(f"No module {error.name!r} for {what} {address!r}. Looked in {here} and in the installed "
                          "packages: run from the folder that holds it, or install it.") from error
     if not hasattr(module, attribute):
-        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        functions = [key for key, value in vars(module).items() if inspect.isfunction(value)
+                     and value.__module__ == module_name and not key.startswith("_")]  # its own, not what it imports
         raise ValueError(unknown(f"function in {module.__file__}", attribute, functions))
     function = getattr(module, attribute)
     if not callable(function):

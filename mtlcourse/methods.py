@@ -47,7 +47,8 @@ BUDGETS: dict[str, dict[str, Any]] = {
 
 
 OF_BUDGETS = ("epochs", "batch_size")  # settings that a budget's name may change: "fast(epochs=50)"
-TRAINING = ("epochs",)  # options of every architecture's name: epochs, a multiple of the budget's
+# Options of every architecture's name: arguments of `training.fit`, but for epochs, a multiple of the budget's.
+TRAINING = ("epochs", "select", "patience", "drop_last")
 
 
 # --- names ----------------------------------------------------------------------------------------------
@@ -96,6 +97,12 @@ def parse_part(text: str) -> Part:
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         return node.id
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(item) for item in node.elts)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):  # bare words may have hyphens: best-val
+        words = _literal(node.left), _literal(node.right)
+        if all(isinstance(word, str) for word in words):
+            return "-".join(words)
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -145,7 +152,7 @@ class Method:
     procedure(problem, build, strategy, setting, *, ...): trains and returns a `Run`, see `procedures`.
     strategy: name of the strategy used when the method's name gives none; None: the procedure has its own.
     Options of the method's name go to the procedure if it has a keyword-only argument of that name, and
-    to `build` otherwise.
+    to `build` otherwise; those in `TRAINING` to neither, but to `training.fit`, for every method.
     """
 
     build: Callable[..., nn.Module]
@@ -243,7 +250,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
         arguments["lr"] = lr
     a_pass = math.ceil(len(problem.train) / arguments["batch_size"])
     least = max(arguments["epochs"], math.ceil(arguments.pop("steps", 0) / a_pass))
-    arguments["epochs"] = max(1, round(training.get("epochs", 1) * least))
+    arguments |= training | {"epochs": max(1, round(training.get("epochs", 1) * least))}
     arguments |= {"device": device, "precision": precision, "progress": progress, "method": canonical(name)}
     method = _METHODS[own.name]
     seed_everything(seed)

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,10 @@ def settings(problem: str, budget: str) -> str:
     """What the budget means for the problem, and its encoder and options, as JSON; remembered, for sweeps ask often."""
     part = parse_part(problem)
     description = data.describe(part.name, **part.options)
+    if not isinstance(description.encoder, Mapping):
+        raise TypeError(f"The encoder of problem {problem!r} is made of modules, which cannot be stored in a run's "
+                        "configuration. Write a function that returns them and name it: "
+                        "encoder={'name': 'package.module:function'}, called as function(input_shape, **options).")
     return json.dumps({"encoder": description.encoder, "options": description.options,
                        **budget_arguments(description, budget)})
 

@@ -336,3 +336,34 @@ def test_runs_on_a_cluster_equal_those_made_here(own):
     assert sorted(reason for _, reason in there.failures) == ["RuntimeError: no data today"] * 4
     here = sweep(own, chosen=("hps", "stl"), folder="here")
     assert values(there.table) == values(here.table)
+
+
+def test_an_encoder_of_ones_own_is_named_and_the_best_epoch_chosen_in_a_sweep(tmp_path, monkeypatch):
+    (tmp_path / "words.py").write_text(WORDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = bench.sweep(["words:problem"], ["stl", "hps(select=best-val, patience=1)", "dsmtl-jl"], [0], budget="smoke",
+                       folder=tmp_path / "runs", progress=False)
+    assert done.failures == []
+    assert set(done.table["method"]) == {"stl", "hps(patience=1, select='best-val')", "dsmtl-jl"}
+    with pytest.raises(TypeError, match="made of modules.*encoder={'name': 'package.module:function'}"):
+        bench.sweep(["words:built"], ["hps"], [0], folder=tmp_path / "runs", progress=False)
+
+
+WORDS = """
+import torch
+from torch import nn
+from mtlcourse.data import binary, regression
+from mtlcourse.tasks import Problem, TensorSplit
+
+def stages(input_shape, width=4):
+    return [nn.Sequential(nn.Embedding(10, width), nn.Flatten()), nn.Linear(width * input_shape[0], 6)]
+
+def problem(encoder=None):
+    words = torch.randint(0, 10, (40, 5), generator=torch.Generator().manual_seed(0))
+    split = TensorSplit(words, {"low": (words[:, 0] < 5).long(), "mean": words.float().mean(1, keepdim=True)})
+    return Problem("words", [binary("low"), regression("mean")], split, split, split, (5,),
+                   {"name": "words:stages", "width": 3} if encoder is None else encoder)
+
+def built():
+    return problem(stages((5,)))
+"""

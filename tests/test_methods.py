@@ -331,3 +331,16 @@ def test_counting_takes_no_data_and_no_memory(monkeypatch):
     small_one = methods.count_parameters("stl", "multidigits")
     assert methods.count_parameters("watched", "multidigits") == small_one + 10**12
     assert devices == {"meta"}
+
+
+def test_every_method_takes_the_rule_for_the_best_epoch_and_its_patience():
+    problem = dataclasses.replace(small(), training={"fast": {"epochs": 6, "batch_size": 16, "lr": 0.5}})
+    run = methods.run("hps(select=(size, mse), patience=2)+dwa", problem, progress=False)
+    errors = run.history.query("split == 'val' and name == 'mse'")["value"].tolist()
+    assert run.config["select"] == ["size", "mse"] and run.config["patience"] == 2
+    assert run.config["selected_epoch"] == 1 + errors.index(min(errors))
+    for name in ("stl(select=best-val)", "dsmtl-il(select='best-val', drop_last=True)", "ltb(select=best-val)"):
+        assert methods.run(name, problem, progress=False).config["select"] == "best-val"
+    assert methods.canonical("hps( select = best-val )") == "hps(select='best-val')"
+    with pytest.raises(ValueError, match="Unknown metric of task 'size' 'accuracy'"):
+        methods.run("hps(select=(size, accuracy))", problem, progress=False)
