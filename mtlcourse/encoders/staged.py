@@ -78,8 +78,8 @@ def _output(stage: nn.Module, x: Tensor, number: int) -> Tensor:
         with torch.no_grad(), ShapesOnly():
             return torch.func.functional_call(stage, state, (x,))
     except (RuntimeError, ValueError, TypeError) as error:
-        hint = ""
-        if x.dtype.is_floating_point and any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in stage.modules()):
+        hint, looks_up = "", any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in stage.modules())
+        if looks_up and x.dtype.is_floating_point:
             hint = " To look samples up, give whole numbers: inputs with .long(), or dtype=torch.long to StagedEncoder."
         raise ValueError(f"Stage {number} of the encoder cannot take samples of shape {tuple(x.shape[1:])}: {error}"
                          f"{hint}") from error
