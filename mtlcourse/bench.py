@@ -1,7 +1,7 @@
 """Many runs: every problem x method x seed (x learning rate), here or on a cluster, nothing done twice.
 
-Imports `files`, `methods`, `runs`, `tasks`. Runs go through one `concurrent.futures.Executor`: this process,
-spawned processes, or a Dask client's.
+Imports `files`, `methods`, `runs`, `tasks`, `training`. Runs go through one `concurrent.futures.Executor`: this
+process, spawned processes, or a Dask client's.
 """
 
 import concurrent.futures
@@ -26,6 +26,7 @@ import torch
 from . import methods, runs
 from .files import alone
 from .tasks import Problem
+from .training import OtherTraining
 
 ATTEMPTS = 3  # of one run, when the process that held it dies
 _ALONE = threading.Lock()  # seeds are global, so a process with several threads, as a Dask worker's, takes turns
@@ -114,10 +115,26 @@ def one_run(config: dict[str, Any], folder: str, device: str = "auto", precision
         if runs.exists(config, folder):
             return
         problem = _problem(config["problem"])
-        result = methods.run(config["method"], problem, seed=config["seed"], budget=config["budget"], lr=config["lr"],
-                             checkpoint=checkpoint, device=device, precision=precision, progress=False)
+        train = functools.partial(methods.run, config["method"], problem, seed=config["seed"], budget=config["budget"],
+                                  lr=config["lr"], checkpoint=checkpoint, device=device, precision=precision,
+                                  progress=False)
+        try:
+            result = train()
+        except OtherTraining as error:  # the same configuration, so an older version's
+            print(f"{_set_aside(checkpoint)} is set aside, and the run begins anew: {error}", file=sys.stderr)
+            result = train()
         runs.save(result, problem, config, folder)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
+
+
+def _set_aside(checkpoint: Path) -> Path:
+    """Move the files of an unfinished run into a folder beside them, which is returned."""
+    folder = checkpoint.parent.with_name(f"{checkpoint.parent.name}.other")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file in checkpoint.parent.glob(f"{checkpoint.name}*"):
+        file.rename(folder / file.name)
+    return folder
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Sweeps: nothing twice, nothing lost, and no run that takes others with it."""
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -206,6 +207,22 @@ def test_a_run_that_was_cut_off_is_named(own):
         file.write_text(content)
         with pytest.raises(ValueError, match=r"run.json is cut off, or no file of a run .*Delete the folder"):
             runs.table(own / "runs")
+
+
+def test_an_unfinished_run_of_an_older_version_is_set_aside(own, capsys):
+    problem = "own_sweep:interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        sweep(own, (problem,), ("hps",), (0,))
+    (description,) = (own / "runs" / ".unfinished").glob("*/state.json")
+    state = json.loads(description.read_text())
+    config = next(value for key, value in state["state"]["__dict__"] if key == "config")["__dict__"]
+    config[[key for key, _ in config].index("batch_size")][1] = 17
+    description.write_text(json.dumps(state))
+    done = sweep(own, (problem,), ("hps",), (0,))
+    assert done.failures == [] and len(done.table) == 5
+    assert "is set aside, and the run begins anew: The checkpoint" in capsys.readouterr().err
+    (aside,) = (own / "runs" / ".unfinished").iterdir()
+    assert aside.suffix == ".other" and (aside / "state.json").exists()
 
 
 def test_a_problem_that_was_written_anew_is_read_anew(own):

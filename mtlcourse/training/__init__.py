@@ -16,9 +16,10 @@ from .loop import (
 )
 from .procedures import Setting, close_harmful_gates, dsmtl_il, dsmtl_jl, in_stages, train_once
 from .selection import Selection
-from .state import TrainingDiverged
+from .state import OtherTraining, TrainingDiverged
 from .updates import Step, StrategyStep, autocast, make_optimizer, make_step
 
-__all__ = ["Run", "Scores", "Selection", "Setting", "Step", "StrategyStep", "TrainingDiverged", "autocast",
-           "close_harmful_gates", "directions", "dsmtl_il", "dsmtl_jl", "evaluate", "fit", "hash_test_data",
-           "in_stages", "make_optimizer", "make_step", "on_device", "pick_device", "train_losses", "train_once"]
+__all__ = ["OtherTraining", "Run", "Scores", "Selection", "Setting", "Step", "StrategyStep", "TrainingDiverged",
+           "autocast", "close_harmful_gates", "directions", "dsmtl_il", "dsmtl_jl", "evaluate", "fit",
+           "hash_test_data", "in_stages", "make_optimizer", "make_step", "on_device", "pick_device", "train_losses",
+           "train_once"]

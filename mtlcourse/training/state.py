@@ -17,6 +17,10 @@ from .selection import Selection
 from .updates import Step
 
 
+class OtherTraining(ValueError):
+    """A checkpoint belongs to another training than the one that was to go on; the message says in what it differs."""
+
+
 class TrainingDiverged(ArithmeticError):
     """A loss became NaN or infinite; the message names task, step and the last good checkpoint."""
 
@@ -120,8 +124,8 @@ class State:
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
-            raise ValueError(f"The checkpoint {self.checkpoint}.json belongs to a model of another form. Use another "
-                             f"path, or resume=False to start afresh. {error}") from error
+            raise OtherTraining(f"The checkpoint {self.checkpoint}.json belongs to a model of another form. Use "
+                                f"another path, or resume=False to start afresh. {error}") from error
         if self.groups != state["groups"]:
             raise self._of_another_training({"optimizers": state["groups"]})
         self.step.load_state_dict(state["step"])
@@ -136,9 +140,9 @@ class State:
         self.history = state["history"]
         self.selection.load_state_dict(state["selection"])
 
-    def _of_another_training(self, differing: dict[str, Any]) -> ValueError:
-        return ValueError(f"The checkpoint {self.checkpoint}.json belongs to another training, with {differing}. "
-                          "Use another path, or resume=False to start afresh.")
+    def _of_another_training(self, differing: dict[str, Any]) -> "OtherTraining":
+        return OtherTraining(f"The checkpoint {self.checkpoint}.json belongs to another training, with {differing}. "
+                             "Use another path, or resume=False to start afresh.")
 
 
 def _plain(value: Any) -> Any:
