@@ -68,7 +68,11 @@ class Strategy(nn.Module):
     strategy with parameters of its own writes their `.grad` in `weights`, in closed form, and names
     them in `param_groups`.
 
-    Where weights "sum to m", m is the number of tasks that the step has.
+    Where weights "sum to m", m is the number of tasks that the step has and that are party to it.
+
+    A task that reaches no shared parameter is no party to a combination of gradients: see `weights_among`. A task
+    that does reach some, with a gradient of zero there, is a party: its loss cannot fall any further along these
+    parameters, and what that means is part of a method's definition (MGDA then moves nothing).
     """
 
     needs = "losses"
@@ -129,6 +133,31 @@ class Strategy(nn.Module):
             strategy remembers of it stays as it was.
         """
         raise TypeError(f"{type(self).__name__} must define weights(losses, gram, present).")
+
+    def weights_among(self, reaching: Bool[Tensor, "modules m"] | None, losses: Float64[Tensor, "m"],
+                      gram: Float64[Tensor, "*modules m m"] | None = None,
+                      present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        """`weights` among the tasks that are party to what is combined; the engine asks here.
+
+        reaching: which tasks reach which shared module at all (None: all reach all).
+        The parties' weights are those that they would have without the others. A task of the step that is no party has
+        weight zero on shared parameters (one if the strategy weighs losses), and its head its own gradient. If there
+        is no party, nothing is combined, and all tasks of the step count as parties.
+        """
+        if self.needs == "losses" or reaching is None:
+            return self.weights(losses, gram, present)
+        here = all_present(losses, present)
+        parties = here & self.parties(reaching)
+        if not parties.any():
+            parties = here
+        found = self.weights(losses, gram, present if torch.equal(parties, here) else parties)
+        others = (here & ~parties).double()
+        shared = found.shared + others if self.kind == "loss" else found.shared
+        return TaskWeights(shared * reaching if shared.dim() == 2 else shared, found.heads + others)
+
+    def parties(self, reaching: Bool[Tensor, "modules m"]) -> Bool[Tensor, "m"]:
+        """Who takes part: by default all tasks that reach some shared module."""
+        return reaching.any(0)
 
     def direction(self, gradients: Float[Tensor, "m n"],
                   losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:
@@ -202,6 +231,18 @@ def check_finite(gram: Float64[Tensor, "*modules m m"] | None, tasks: Sequence[s
         # Finite norms with an infinite product cannot come from gradients, but somebody may hand them in.
         t = bad[0] if bad else int((~torch.isfinite(gram)).reshape(-1, gram.shape[-1]).any(0).nonzero()[0])
         raise NonFiniteGradient(tasks[t] if tasks else f"number {t}", squares[t].item())
+
+
+def check_not_negative(strategy: Strategy, losses: Float64[Tensor, "k"], tasks: Sequence[str]) -> None:
+    """Raise ValueError, naming task and value, if a loss is below zero: for strategies that need it not to be.
+
+    losses: of `tasks`, NaN where there is none.
+    """
+    for name, value in zip(tasks, losses.tolist(), strict=True):
+        if value < 0:
+            raise ValueError(f"{type(strategy).__name__} needs losses of zero or more, but that of task {name!r} is "
+                             f"{value:.6g}. Add a constant to that loss, which changes no gradient, or use a strategy "
+                             "that looks at gradients or differences of losses only.")
 
 
 # --- registry ---------------------------------------------------------------------------------------

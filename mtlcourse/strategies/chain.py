@@ -47,13 +47,18 @@ class Chain(Strategy):
 
     def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
                 present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
-        first = self.loss.weights(losses, None if self.loss.needs == "losses" else gram, present)
+        return self.weights_among(None, losses, gram, present)
+
+    def weights_among(self, reaching: Bool[Tensor, "modules m"] | None, losses: Float64[Tensor, "m"],
+                      gram: Float64[Tensor, "*modules m m"] | None = None,
+                      present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        first = self.loss.weights_among(reaching, losses, None if self.loss.needs == "losses" else gram, present)
         self.v = first.shared
         if gram is not None:
             gram = gram * self.v[:, None] * self.v
             if gram.dim() == 3 and self.gradient.needs == "gram":
                 gram = gram.sum(0)
-        second = self.gradient.weights(self.v * losses, gram, present)
+        second = self.gradient.weights_among(reaching, self.v * losses, gram, present)
         return TaskWeights(shared=second.shared * first.shared, heads=second.heads * first.heads)
 
     def direction(self, gradients: Float[Tensor, "m n"],

@@ -1,12 +1,12 @@
 """From m task losses to the gradients of one update.
 
-Imports `files`, `strategies.base`, `strategies.gram`, `strategies.rows`. The engine knows a model only through
-the few attributes of `SharingModel`; it measures what the strategy needs, asks it for weights, and
-fills `.grad`.
+Imports `files`, `strategies.base`, `strategies.gram`, `strategies.reach`, `strategies.rows`. The engine knows a
+model only through the few attributes of `SharingModel`; it measures what the strategy needs, asks it for weights,
+and fills `.grad`.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ..files import unknown
-from .base import NEEDS, NonFiniteGradient, NonFiniteLoss, Strategy, TaskWeights, make
+from .base import NEEDS, NonFinite, NonFiniteGradient, NonFiniteLoss, Strategy, TaskWeights, make
 from .gram import MEASURES, cosines
+from .reach import Sharing, reach
 from .rows import Rows, at_features, at_parameters, split_at_exits
 
 # Compiled graphs may reuse saved tensors in the backward pass, which then can run only once; here it runs once a task.
@@ -27,7 +28,11 @@ torch._functorch.config.donated_buffer = False
 
 @runtime_checkable
 class SharingModel(Protocol):
-    """What the engine needs to know of a model."""
+    """What the engine needs to know of a model.
+
+    What the graph says goes first: a task's own parameters that another task's loss reaches are shared. Parameters
+    that neither list names learn too, unless the model names them in `architecture_parameters()`.
+    """
 
     heads: Any
     exits: dict[str, list[Tensor]] | None
@@ -49,8 +54,10 @@ class Engine:
     What a step costs, if heads are small, forward = 1 and backward = 2: for strategies that need losses
     and at="features" 3, for the others `1 + 2m`, because m error signals must pass through the trunk.
 
-    Which parameters are shared is asked once, at the first step; after freezing or unfreezing some, make a
-    new engine.
+    The model is asked once, at the first step, which parameters are shared; after freezing or unfreezing some, make
+    a new engine. Where gradients are measured, each step's graph is looked at besides. A parameter that the model
+    calls one task's own, such as one of its head, is shared if the losses of two tasks reach it: it makes a shared
+    module behind those that the model names. A task that reaches no shared parameter is no party to a combination.
 
     losses: after `backward`, the task losses as float64 numbers on the CPU, NaN where absent.
     Raises ValueError when strategy and model cannot be combined.
@@ -76,25 +83,27 @@ class Engine:
             strategy.bind(known if [getattr(task, "name", None) for task in known] == self.tasks else self.tasks)
         self.losses: Tensor | None = None
         self._grams: Float64[Tensor, "modules m m"] | None = None
+        self._reaching: Bool[Tensor, "modules m"] | None = None
 
     @property
     def seen(self) -> dict[str, Any]:
         """What the last `backward` measured.
 
         losses: `(m,)`. If gradients were measured also gram: `(m, m)`; cosines: `(m, m)`; cosine,
-        conflict_rate, magnitude_similarity, condition_number: numbers over the tasks of the step, see
-        `strategies.gram`; and the same for each shared module, input side first: module_grams, `(modules,
-        m, m)`, module_cosines, module_cosine, module_conflict_rate, ...  With at="features" the
-        representation counts as one module.
+        conflict_rate, magnitude_similarity, condition_number: numbers over the tasks of the step that
+        reach a shared parameter, see `strategies.gram`; and the same for each shared module, input side first, over
+        the tasks that reach it: module_grams, `(modules, m, m)`, module_cosines, module_cosine,
+        module_conflict_rate, ...  With at="features" the representation counts as one module.
         """
         seen: dict[str, Any] = {"losses": self.losses}
         if self._grams is not None:
-            here = (~self.losses.isnan()).nonzero().flatten()
-            for prefix, gram in (("", self._grams.sum(0)), ("module_", self._grams)):
-                seen[prefix + ("grams" if prefix else "gram")] = gram
-                seen[prefix + "cosines"] = cosines(gram)
-                for name, measure in MEASURES.items():
-                    seen[prefix + name] = measure(gram[..., here, :][..., here])
+            gram, modules = self._grams.sum(0), list(zip(self._grams, self._reaching, strict=True))
+            seen |= {"gram": gram, "module_grams": self._grams, "cosines": cosines(gram),
+                     "module_cosines": cosines(self._grams)}
+            for name, measure in MEASURES.items():
+                seen[name] = measure(among(gram, self._reaching.any(0)))
+                found = [measure(among(one, reached)) for one, reached in modules]
+                seen[f"module_{name}"] = torch.stack(found) if found else gram.new_zeros(0)
         return seen
 
     def backward(self, losses: Mapping[str, Tensor], auxiliary: Tensor | None = None) -> TaskWeights:
@@ -103,15 +112,15 @@ class Engine:
         losses: `{task: scalar}`, or `{task: (samples that have the task,)}`, which is averaged; tasks
             that are not named have no part in the step.
         auxiliary: a further scalar loss, added as it is.
-        Raises `NonFiniteLoss` and `NonFiniteGradient` before any `.grad` is touched, KeyError for an unknown
-        task, ValueError for losses that cannot be differentiated and when there is none at all.
+        Raises `NonFiniteLoss` and `NonFiniteGradient`, KeyError for an unknown task, ValueError for losses that
+        cannot be differentiated and when there is none at all. After an error every `.grad` is what it was before.
         """
         scalars = self._scalars(losses)
         for name, loss in scalars.items():
             if not loss.requires_grad:
                 raise ValueError(f"The loss of task {name!r} does not depend on any trainable parameter; was it "
                                  "detached, computed under no_grad, or is everything frozen?")
-        with _clear_error():
+        with _clear_error(), added_to([*self._learning, *self.strategy.parameters()]):
             return (self._combine if self._measures else self._weigh)(scalars, auxiliary)
 
     def look_again(self, losses: Mapping[str, Tensor]) -> None:
@@ -165,49 +174,72 @@ class Engine:
                              "needs='module_grams'.")
         rows = [self.tasks.index(name) for name in scalars]
         on_heads = (stacked * weights.heads[rows].to(stacked)).sum()
-        equal = torch.equal(weights.shared, weights.heads)
-        shared = [] if equal else [parameter for group in self._parameters[0] for parameter in group]
+        shared: list[nn.Parameter] = []
+        if not torch.equal(weights.shared, weights.heads):
+            sharing = self._sharing.as_reached(reach(scalars).whole, self._trained)
+            shared = [parameter for group in sharing.modules for parameter in group]
         if not shared:
             (on_heads if auxiliary is None else on_heads + auxiliary).backward()
-            return weights
-        # The first call stops at the heads: only the tasks' own parameters are asked for.
-        own = [parameter for name in scalars for parameter in self._parameters[1][name]]
-        if own:
-            on_heads.backward(inputs=own, retain_graph=True)
-        on_shared = (stacked * weights.shared[rows].to(stacked)).sum()
-        on_shared.backward(inputs=shared, retain_graph=auxiliary is not None)
-        if auxiliary is not None:
-            auxiliary.backward()
+        else:
+            # The first call stops at the heads: only the tasks' own parameters are asked for.
+            own = [parameter for name in scalars for parameter in sharing.own[name]]
+            if own:
+                on_heads.backward(inputs=own, retain_graph=True)
+            on_shared = (stacked * weights.shared[rows].to(stacked)).sum()
+            on_shared.backward(inputs=shared, retain_graph=auxiliary is not None)
+            if auxiliary is not None:
+                auxiliary.backward()
+        self._check_written(scalars, auxiliary)
         return weights
 
-    # --- gradients --------------------------------------------------------------------------------------
+    # --- what the model says of itself ------------------------------------------------------------------
 
     @cached_property
-    def _parameters(self) -> tuple[list[list[nn.Parameter]], dict[str, list[nn.Parameter]]]:
-        """The shared parameters by module, and each task's own."""
-        return self.model.shared_modules(), {name: self.model.task_parameters(name) for name in self.tasks}
+    def _sharing(self) -> Sharing:
+        """The shared parameters by module, and each task's own, as the model has them."""
+        return Sharing(self.model.shared_modules(), {name: self.model.task_parameters(name) for name in self.tasks})
+
+    @cached_property
+    def _learning(self) -> list[nn.Parameter]:
+        """All of the model's parameters."""
+        if isinstance(self.model, nn.Module):
+            return list(self.model.parameters())
+        sharing = self._sharing
+        return [parameter for group in (*sharing.modules, *sharing.own.values()) for parameter in group]
+
+    @cached_property
+    def _trained(self) -> set[int]:
+        """Ids of the parameters that task losses train; those of an architecture are for somebody else."""
+        others = {id(parameter) for parameter in getattr(self.model, "architecture_parameters", list)()}
+        return {id(parameter) for parameter in self._learning} - others
+
+    # --- gradients --------------------------------------------------------------------------------------
 
     def _combine(self, scalars: dict[str, Tensor], auxiliary: Tensor | None) -> TaskWeights:
         """Measure each task's gradient, ask the strategy, write the combination."""
         here = torch.tensor([self.tasks.index(name) for name in scalars])
-        modules, own = self._parameters
-        cut = split_at_exits(scalars, self.model.exits, modules, own)
+        reached = reach(scalars, self.model.exits)
+        sharing = self._sharing.as_reached(reached.whole, self._trained)
+        cut = split_at_exits(scalars, self.model.exits, reached.near, sharing)
         if self.at == "features":
-            rows = at_features(cut, modules)
+            rows = at_features(cut, sharing.modules)
         else:
-            rows = at_parameters(cut, modules, keep_graph=auxiliary is not None)
+            rows = at_parameters(cut, sharing.modules, keep_graph=auxiliary is not None)
         losses = torch.stack([loss.detach().double() for loss in scalars.values()])
         host, present = self._look(scalars, torch.cat([losses, rows.grams().flatten()]))
         self._grams = self._laid_out(host.view(-1, len(scalars), len(scalars)), here)
+        reaching = rows.reaching()
+        self._reaching = reaching.new_zeros(len(reaching), len(self.tasks)).index_copy(1, here, reaching)
         self._check_gradients()
 
         gram = {"losses": None, "gradients": None, "gram": self._grams.sum(0), "module_grams": self._grams}
-        weights = self.strategy.weights(self.losses, gram[self.strategy.needs], present)
+        weights = self.strategy.weights_among(self._reaching, self.losses, gram[self.strategy.needs], present)
         direction = self._direction(rows, here) if self.strategy.needs == "gradients" else None
         still = rows.write(weights.shared.index_select(-1, here), direction, keep_graph=auxiliary is not None)
         cut.write_own(weights.heads[here])
         if auxiliary is not None:
             auxiliary.backward()
+            self._check_written(scalars, auxiliary)
         for parameter in still:  # no step: neither momentum nor decay shall move a module with zero weights
             parameter.grad = torch.zeros_like(parameter) if self.strategy.zero_is_a_step else None
         return weights
@@ -233,6 +265,55 @@ class Engine:
         for name, value in zip(self.tasks, squares.tolist(), strict=True):
             if not value < float("inf"):
                 raise NonFiniteGradient(name, value)
+
+    def _check_written(self, scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> None:
+        """One number for all gradients: only if it is not finite, look for whose they are."""
+        gradients = {id(p): p.grad.coalesce().values() if p.grad.is_sparse else p.grad
+                     for p in self._learning if p.grad is not None}
+        largest = torch.nn.utils.get_total_norm(gradients.values(), float("inf"))
+        if not largest < float("inf"):
+            bad = [key for key, gradient in gradients.items() if not torch.isfinite(gradient).all()]
+            raise self._culprit(bad, largest.item(), scalars, auxiliary)
+
+    def _culprit(self, bad: Sequence[int], value: float, scalars: Mapping[str, Tensor],
+                 auxiliary: Tensor | None) -> NonFinite:
+        """Whose gradients are not finite in the parameters `bad` (ids), of which one or more reach each.
+
+        Who is alone in reaching one of them has it for certain. If nobody is, all remain who reach every one.
+        """
+        if auxiliary is not None and not torch.isfinite(auxiliary):
+            return NonFiniteLoss("auxiliary", auxiliary.item())
+        parts = dict(scalars) if auxiliary is None else {**scalars, "auxiliary": auxiliary}
+        reached = reach(parts).whole
+        users = [[name for name in parts if key in reached[name]] for key in bad]
+        certain = [name for name in parts if [name] in users]
+        possible = certain[:1] or [name for name in parts if all(name in some for some in users)] or list(parts)
+        return NonFiniteGradient(" or ".join(possible), value)
+
+
+def among(gram: Float64[Tensor, "m m"], tasks: Bool[Tensor, "m"]) -> Float64[Tensor, "k k"]:
+    """The rows and columns of `tasks`."""
+    return gram[tasks][:, tasks]
+
+
+@contextlib.contextmanager
+def added_to(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """What is written to `.grad` inside is added, at the end, to what is there; after an error all is as before."""
+    earlier = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    for parameter, _ in earlier:
+        parameter.grad = None
+    try:
+        yield
+    except BaseException:
+        for parameter in parameters:
+            parameter.grad = None
+        for parameter, gradient in earlier:
+            parameter.grad = gradient
+        raise
+    for parameter, gradient in earlier:
+        if parameter.grad is not None:
+            gradient += parameter.grad
+        parameter.grad = gradient
 
 
 @contextlib.contextmanager

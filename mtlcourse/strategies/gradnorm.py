@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from .base import Number, Strategy, TaskWeights, all_present, check_finite, positive
+from .base import Number, Strategy, TaskWeights, all_present, check_finite, check_not_negative, positive
 from .gram import norms
 from .weighting import own_group, scalars, write_gradients
 
@@ -23,8 +23,10 @@ class GradNorm(Strategy):
     Scale: weights sum to m; after each step they are kept non-negative and brought back to that sum.
     Source: Chen et al., GradNorm, 2018, equations 1-2 and algorithm 1. A slow task gets more weight; a popular
     implementation has the sign the other way round. L_t(0) is the first loss that was seen; a task for which it
-    is zero counts as average. Without shared modules the weights stay as they are.
-    Raises ArithmeticError when a step of w has left no positive weight: `lr` is too large.
+    is zero counts as average, and of no task can losses be below zero. A task that does not reach the last shared
+    module has no pace there: it is no party and has weight one. Without shared modules the weights stay as they are.
+    Raises ValueError for a loss below zero, and ArithmeticError when a step of w has left no positive weight: `lr` is
+    too large.
     """
 
     needs = "module_grams"
@@ -45,6 +47,7 @@ class GradNorm(Strategy):
     def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "modules m m"] | None = None,
                 present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
         check_finite(gram, self.tasks)
+        check_not_negative(self, losses, self.tasks)
         self._renormalise()
         present = all_present(losses, present)
         here = present.nonzero().flatten()
@@ -62,6 +65,9 @@ class GradNorm(Strategy):
         weights = torch.zeros_like(losses)
         weights[here] = len(here) * w / w.sum() if w.any() else torch.ones_like(w)
         return TaskWeights(shared=weights, heads=weights)
+
+    def parties(self, reaching: Bool[Tensor, "modules m"]) -> Bool[Tensor, "m"]:
+        return reaching[-1:].any(0)
 
     def _renormalise(self) -> None:
         """Bring the weights that the optimiser has moved back to where all sum to m."""

@@ -5,11 +5,13 @@ of gradients, however long, are in m x m numbers. All functions take one matrix 
 """
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 # Products of float32 gradients carry errors of this relative size; what is smaller is not told from zero.
 RESOLUTION = 2.0**-23
@@ -63,9 +65,11 @@ def magnitude_similarity(gram: Float64[Tensor, "*modules m m"]) -> Float64[Tenso
 def condition_number(gram: Float64[Tensor, "*modules m m"]) -> Float64[Tensor, "*modules"]:
     """Largest over smallest singular value of the matrix of gradients; infinite when they are dependent.
 
-    A ratio whose square is beyond the resolution of the products counts as infinite.
+    A ratio whose square is beyond the resolution of the products counts as infinite; without any gradient it is NaN.
     Source: Senushkin et al., Independent Component Alignment for Multi-Task Learning, 2023, section 3.
     """
+    if gram.shape[-1] == 0:
+        return gram.new_full(gram.shape[:-2], float("nan"))
     values = torch.linalg.eigvalsh(gram)
     smallest, largest = values[..., 0], values[..., -1]
     dependent = smallest <= gram.shape[-1] * RESOLUTION * largest
@@ -90,12 +94,13 @@ def average(seen: Sequence[Mapping[str, Any]], tasks: Sequence[str] = ()) -> dic
     """
     means: dict[str, dict[str, float]] = {}
     for name in MEASURES if seen else ():
-        values = torch.stack([torch.cat([step[name][None], step[f"module_{name}"]]) for step in seen])
-        mean = values.log().mean(0).exp() if name == "condition_number" else values.mean(0)
+        # Steps may differ in modules: a head that two tasks use is one only in steps that have both.
+        values = pad_sequence([torch.cat([step[name][None], step[f"module_{name}"]]) for step in seen], True, nan)
+        mean = values.log().nanmean(0).exp() if name == "condition_number" else values.nanmean(0)
         for module, value in enumerate(mean.tolist()):
             means.setdefault(f"module_{module}" if module else "shared", {})[name] = value
     if seen and tasks:
-        signs = torch.stack([torch.cat([step["gram"][None], step["module_grams"]]) for step in seen]) < 0
+        signs = pad_sequence([torch.cat([step["gram"][None], step["module_grams"]]) for step in seen], True) < 0
         for place, shares in zip(means.values(), signs.double().mean(0), strict=True):
             place.update({f"conflict {tasks[s]}-{tasks[t]}": shares[s, t].item()
                           for s, t in _pairs(len(tasks)).nonzero().tolist()})

@@ -1,6 +1,6 @@
 """The gradients of m tasks, row by row, and what is made of them.
 
-Imports nothing of this package. A step cuts the graph where each task leaves what is shared: one
+Imports `strategies.reach`. A step cuts the graph where each task leaves what is shared: one
 autograd call gives the gradients of all heads and, at the cut, the error signal of every task. These
 signals are either the rows themselves (`at_features`) or are sent through the trunk, one task at a
 time (`at_parameters`).
@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
+
+from .reach import Exits, Leaves, Sharing, edge, leaves
 
 Parameters = Sequence[nn.Parameter]
 
@@ -40,27 +42,27 @@ class Cut:
                     _add(parameter, gradient * weight)  # a product is memory of its own, also for weight 1
 
 
-def split_at_exits(losses: Mapping[str, Tensor], exits: Mapping[str, Sequence[Tensor]] | None,
-                   modules: Sequence[Parameters], own: Mapping[str, Parameters]) -> Cut:
+def split_at_exits(losses: Mapping[str, Tensor], exits: Exits | None, near: Mapping[str, Leaves],
+                   sharing: Sharing) -> Cut:
     """Cut each task at its exits, and let the heads' part of the backward pass run, all heads in one call.
 
+    near: for each task the parameters that its loss reaches past none of its exits.
     A task is cut only if no way leads around its exits to a shared parameter. If ways lead through exits of other
     tasks (heads that look at each other, or were compiled into one), it is cut at all of them, in a call of its own.
     A task that cannot be cut at all stays whole, which costs time but is never wrong.
     """
-    names = list(losses)
-    shared = {id(parameter) for parameters in modules for parameter in parameters}
+    names, own = list(losses), sharing.own
     places = {name: [z for z in (exits or {}).get(name, []) if z.requires_grad] for name in names}
     everywhere = [z for name in names for z in places[name]]
     together, alone = [], []
     for name in names:
-        if not _reaches(losses[name], places[name], shared):
+        if sharing.shared.isdisjoint(near[name]):
             together.append(name)
-        elif not _reaches(losses[name], everywhere, shared):
+        elif sharing.shared.isdisjoint(leaves([edge(losses[name])], {edge(z) for z in everywhere})[0]):
             places[name] = everywhere
             alone.append([name])
     # Tasks that were handed one and the same tensor would find the sum of all signals in it.
-    edges = [_edge(z) for name in together for z in places[name]]
+    edges = [edge(z) for name in together for z in places[name]]
     groups = [together] if len(set(edges)) == len(edges) else [[name] for name in together]
 
     cut = Cut(names, losses[names[0]].device, [[losses[name]] for name in names], [[None] for _ in names],
@@ -77,37 +79,26 @@ def split_at_exits(losses: Mapping[str, Tensor], exits: Mapping[str, Sequence[Te
     return cut
 
 
-def _edge(tensor: Tensor) -> tuple:
-    return tensor.grad_fn if tensor.grad_fn is not None else id(tensor), tensor.output_nr
-
-
-def _reaches(loss: Tensor, exits: Sequence[Tensor], shared: set[int]) -> bool:
-    """True if a way through the graph leads from `loss` to a shared parameter and past none of `exits`."""
-    closed, done, todo = {_edge(z) for z in exits}, set(), [(loss.grad_fn, loss.output_nr)]
-    while todo:
-        node, _ = edge = todo.pop()
-        if node is None or edge in closed or node in done:
-            continue
-        done.add(node)
-        if id(getattr(node, "variable", None)) in shared:
-            return True
-        todo += node.next_functions
-    return False
-
-
 @dataclass
 class Rows:
     """Task gradients as blocks: a block is one tensor's gradients, `(m, *shape)`, one row a task.
 
     modules: the blocks, by module.  places: for each block what it is the gradient of: a parameter, or
-    a representation from which `write` goes on to `parameters`.
+    a representation from which `write` goes on to `parameters`.  reached: which tasks have a gradient in which
+    block, be it zero; where a task has none, its row is filled up with zeros.
     """
 
     m: int
     device: torch.device
     modules: list[list[Float[Tensor, "m ..."]]]
     places: list[list[Tensor]]
+    reached: Bool[Tensor, "blocks m"]
     parameters: Parameters | None = None
+
+    def reaching(self) -> Bool[Tensor, "modules m"]:
+        """Which tasks reach which module: some parameter of it."""
+        by_module = self.reached.split([len(blocks) for blocks in self.modules])
+        return torch.stack([some.any(0) for some in by_module]) if by_module else self.reached
 
     def grams(self) -> Float64[Tensor, "modules m m"]:
         """The Gram matrix of each module, block by block: products in the blocks' precision, sums in float64."""
@@ -128,23 +119,26 @@ class Rows:
         """Put the combination into `.grad`: weights times rows, or `direction` if there is one.
 
         weights: one number a task, or one row a module. Returns the parameters of modules with a zero
-        row, which are to make no step.
+        row, which are to make no step. What no task reaches is passed over, as a backward pass would.
         """
         still: list[Tensor] = []
         combined: list[tuple[Tensor, Tensor]] = []
         on_device, start = weights.to(self.device), 0
+        grouped = iter(self.reached.any(1).tolist())
         for k, (blocks, places) in enumerate(zip(self.modules, self.places, strict=True)):
+            reached = [next(grouped) for _ in blocks]
             if weights.dim() == 2 and not weights[k].any():
                 still += places
                 continue
             w = on_device[k] if weights.dim() == 2 else on_device
-            for block, place in zip(blocks, places, strict=True):
+            for block, place, by_some in zip(blocks, places, reached, strict=True):
                 if direction is None:
                     flat = w.to(block.dtype) @ block.view(self.m, -1)
                 else:
                     flat = direction[start : start + place.numel()]
                     start += place.numel()
-                combined.append((place, flat.view_as(place)))
+                if by_some:
+                    combined.append((place, flat.view_as(place)))
         if self.parameters is None:
             for parameter, gradient in combined:
                 _add(parameter, gradient)
@@ -163,17 +157,21 @@ def at_parameters(cut: Cut, modules: Sequence[Parameters], keep_graph: bool = Fa
     """
     m, parameters = len(cut.names), [parameter for group in modules for parameter in group]
     blocks = [parameter.new_empty((m, *parameter.shape)) for parameter in parameters]
+    reached = torch.zeros(len(blocks), m, dtype=torch.bool)
     for t in range(m):
         whole = cut.gradients[t] is None  # not cut: the own parameters are still to come
         inputs = [*parameters, *cut.own[t]] if whole else parameters
-        _row(t, cut, inputs, blocks, keep_graph or t < m - 1)
+        reached[:, t] = torch.tensor(_row(t, cut, inputs, blocks, keep_graph or t < m - 1), dtype=torch.bool)
     grouped = iter(blocks)
     return Rows(m, cut.device, [[next(grouped) for _ in group] for group in modules],
-                [list(group) for group in modules])
+                [list(group) for group in modules], reached)
 
 
-def _row(t: int, cut: Cut, inputs: Sequence[Tensor], blocks: list[Tensor], keep_graph: bool) -> None:
-    """Fill row t of all blocks; in a function of its own, so that nothing outlives its use."""
+def _row(t: int, cut: Cut, inputs: Sequence[Tensor], blocks: list[Tensor], keep_graph: bool) -> list[bool]:
+    """Fill row t of all blocks, and tell which of them the task reaches.
+
+    In a function of its own, so that nothing outlives its use.
+    """
     outputs, signals = cut.outputs[t], cut.signals[t]
     if outputs and inputs:
         found = torch.autograd.grad(outputs, inputs, signals, retain_graph=keep_graph, allow_unused=True)
@@ -187,6 +185,7 @@ def _row(t: int, cut: Cut, inputs: Sequence[Tensor], blocks: list[Tensor], keep_
     if cut.gradients[t] is None:
         cut.gradients[t] = list(found[len(blocks) :])
     cut.signals[t] = []
+    return [gradient is not None for gradient in found[: len(blocks)]]
 
 
 def at_features(cut: Cut, modules: Sequence[Parameters]) -> Rows:
@@ -196,19 +195,22 @@ def at_features(cut: Cut, modules: Sequence[Parameters]) -> Rows:
     """
     for name, gradients in zip(cut.names, cut.gradients, strict=True):
         if gradients is None:
-            raise ValueError(f"Task {name!r} reaches shared parameters past the model's `exits` (or the compiled "
-                             "forward pass hides them), so there is no representation to measure at; use "
-                             "at='parameters'.")
+            raise ValueError(f"Task {name!r} reaches shared parameters past the model's `exits` (a head that two "
+                             "tasks use is one, or a compiled forward pass hides the exits), so there is no "
+                             "representation to measure at; use at='parameters'.")
     blocks: dict[tuple, Tensor] = {}
     places: dict[tuple, Tensor] = {}
+    reached: dict[tuple, list[bool]] = {}
     for t, (outputs, signals) in enumerate(zip(cut.outputs, cut.signals, strict=True)):
         for z, signal in zip(outputs, signals, strict=True):
             key = (z.data_ptr(), z.shape, z.stride())  # each task has an alias of its own of the same memory
             places.setdefault(key, z)
             block = blocks.setdefault(key, signal.new_zeros((len(cut.names), *z.shape)))
             block[t] += signal
+            reached.setdefault(key, [False] * len(cut.names))[t] = True
     parameters = [parameter for group in modules for parameter in group]
-    return Rows(len(cut.names), cut.device, [list(blocks.values())], [list(places.values())], parameters)
+    return Rows(len(cut.names), cut.device, [list(blocks.values())], [list(places.values())],
+                torch.tensor(list(reached.values()), dtype=torch.bool).view(-1, len(cut.names)), parameters)
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:

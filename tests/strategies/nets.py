@@ -172,3 +172,12 @@ def task_gradients(model, losses: dict[str, Tensor]) -> list[Tensor]:
     return [torch.stack(row) for row in zip(*rows, strict=True)]
 
 
+
+
+class Chained(models.HPS):
+    """Heads in a chain: the first task's prediction is a factor of the second's, as in click and conversion."""
+
+    def forward(self, inputs, tasks=None):
+        found = super().forward(inputs, tasks)
+        first, second, *_ = self.task_names
+        return {**found, second: found[first][:, :1] * found[second]} if {first, second} <= found.keys() else found
