@@ -6,6 +6,9 @@ needs no image, which is enough to build and count every model.
 
 from functools import partial
 
+from jaxtyping import Float
+from torch import Tensor
+
 from .. import losses, metrics
 from ..tasks import Problem, Task
 from .kinds import Measures, classification, depth, normals, segmentation
@@ -21,7 +24,8 @@ ATTRIBUTES = ("five_o_clock_shadow", "black_hair", "blond_hair", "brown_hair", "
 def cityscapes(with_data: bool = True) -> Problem:
     """CityScapes, street scenes of 3 x 128 x 256: `segmentation` into 7 classes and `depth`.
 
-    2,975 images for training and 500 for validation. Depth is inverse, as the set has it.
+    2,975 images for training and 500 for validation. Depth is inverse, as the set has it, and zero where it is not
+    known: a reader passes it through `zero_is_void`.
     """
     return _benchmark("cityscapes", [segmentation("segmentation", 7), depth("depth")], (128, 256), DEEPLAB_50,
                       _dense(8), with_data)
@@ -31,7 +35,8 @@ def cityscapes(with_data: bool = True) -> Problem:
 def nyuv2(with_data: bool = True) -> Problem:
     """NYUv2, indoor scenes of 3 x 288 x 384: `segmentation` into 13 classes, `depth`, `normals`.
 
-    795 images for training and 654 for validation.
+    795 images for training and 654 for validation. In the set, a depth of zero and normals of length zero mean that
+    there is no label: a reader passes both through `zero_is_void`.
     """
     tasks = [segmentation("segmentation", 13), depth("depth"), normals("normals")]
     return _benchmark("nyuv2", tasks, (288, 384), DEEPLAB_50, _dense(8), with_data)
@@ -84,6 +89,18 @@ def celeba(with_data: bool = True) -> Problem:
     return _benchmark("celeba", tasks, (64, 64), encoder, {"lr": 5e-4, "batch_size": 16, "epochs": 10}, with_data)
 
 
+def zero_is_void(target: Float[Tensor, "samples channels *pixels"]) -> Float[Tensor, "samples channels *pixels"]:
+    """`target` with NaN, which is how a real target says "no label", at each pixel whose channels are all zero.
+
+    The image sets have a depth of zero, and normals of length zero, where nothing is known. As numbers they would be
+    learned and measured. Length decides, not the sum of the channels, which is zero for some true normals too.
+
+    >>> zero_is_void(torch.tensor([[[0.5, 0.0], [-0.5, 0.0]]])).tolist()
+    [[[0.5, nan], [-0.5, nan]]]
+    """
+    return target.masked_fill((target == 0).all(1, keepdim=True), float("nan"))
+
+
 def _dense(batch_size: int) -> dict[str, float]:
     """Training for the dense sets: section 7.2 of Deep Safe Multi-Task Learning, 5.3.2 of the thesis; with Adam."""
     return {"lr": 1e-4, "weight_decay": 1e-5, "batch_size": batch_size, "epochs": 200}
@@ -96,7 +113,8 @@ def _benchmark(name: str, tasks: list[Task], size: tuple[int, int], encoder: dic
         raise ValueError(
             f"The images of {name!r} cannot be fetched by this version: it can be described and counted, not loaded. "
             "If you have them: write a function that returns them as a Problem, with the tasks and the encoder of "
-            f"data.describe({name!r}), and name it as 'package.module:function'. The README shows how.")
+            f"data.describe({name!r}), and name it as 'package.module:function'. The README shows how. Where a set "
+            "writes zero for depth or normals that are not known, data.benchmarks.zero_is_void masks them.")
     batch = paper["batch_size"]
     settings = {key: value for key, value in paper.items() if key != "epochs"}
     training = {"smoke": settings | {"samples": 2 * batch, "evaluate": 2 * batch},

@@ -1,7 +1,6 @@
 """Cross-stitch networks: each task's features become a linear mixture of all tasks'. Imports `models.mixing`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -37,22 +36,10 @@ class CrossStitch(Mixing):
     def __init__(self, problem: Problem, encoder: Encoder = None, own: float = 0.9,
                  after: Sequence[int] | None = None, channelwise: bool = True, share_first: int = 0,
                  speed: float | int = 1):
-        if not speed > 0:
-            raise ValueError(f"speed={speed!r}: the learning rate of the units, as a multiple of the model's, must be "
-                             "positive.")
-
         def layers(shape: tuple[int, ...]) -> list[Layer]:
             return [lambda t: Stitch(starting_weights(own, t, len(problem.tasks)), shape[0] if channelwise else 1)]
 
-        super().__init__(problem, encoder, layers, after, share_first=share_first)
-        self.speed = speed
-
-    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """The networks, and the units at a speed of their own, without weight decay."""
-        units = [w for stitches in self.mixers.values() for w in stitches.parameters() if w.requires_grad]
-        groups = [{"params": self.learning(without=units), "lr": lr, "weight_decay": weight_decay},
-                  {"params": units, "lr": self.speed * lr, "weight_decay": 0.0}]
-        return [group for group in groups if group["params"]]
+        super().__init__(problem, encoder, layers, after, share_first=share_first, speed=speed, decays=False)
 
     def mixing(self) -> dict[int, Float[Tensor, "m m"]]:
         """`{stage: w}`: how much each task (rows) takes from each, on the mean over channels, as it is now."""

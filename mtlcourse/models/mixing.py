@@ -6,6 +6,7 @@ they come after, and their norm.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +33,21 @@ class Mixing(MTLModel):
     after: the stages, numbered from 1, after which features are mixed; None stands for all that can.
     maps: only stages that give maps can.
     share_first: so many stages are one for all tasks, and start as those of `HPS`.
+    speed: learning rate of all mixtures, as a multiple of the model's.  decays: whether weight decay acts on them.
+    Raises ValueError for a speed that is not positive, and for stages that are not there.
     """
 
     private: Mapping[str, StagedEncoder]  # these are ModuleDicts, whose type does not say of what
     mixers: Mapping[str, nn.ModuleList]
 
     def __init__(self, problem: Problem, encoder: Encoder, layers: Callable[[tuple[int, ...]], list[Layer]],
-                 after: Sequence[int] | None, maps: bool = False, share_first: int = 0):
+                 after: Sequence[int] | None, maps: bool = False, share_first: int = 0, speed: float | int = 1,
+                 decays: bool = True):
+        if not speed > 0:
+            raise ValueError(f"speed={speed!r}: the learning rate of what mixes features, as a multiple of the "
+                             "model's, must be positive.")
         super().__init__(problem, encoder)
+        self.speed, self._decays = speed, decays
         encoders = {name: self.new_encoder(f"private.{name}") for name in self.task_names}
         one = encoders[self.task_names[0]]
         if share_first not in range(one.points - 1):
@@ -63,6 +71,15 @@ class Mixing(MTLModel):
                     modules[name] = layer(t)
             made.append(modules)
         return made
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """The networks, and what mixes their features at a speed of its own."""
+        if self.speed == 1 and self._decays:
+            return [{"params": self.learning(), "lr": lr, "weight_decay": weight_decay}]
+        units = [w for mixers in self.mixers.values() for w in mixers.parameters() if w.requires_grad]
+        groups = [{"params": self.learning(without=units), "lr": lr, "weight_decay": weight_decay},
+                  {"params": units, "lr": self.speed * lr, "weight_decay": weight_decay if self._decays else 0.0}]
+        return [group for group in groups if group["params"]]
 
     def _stage(self, name: str, stage: int) -> nn.Module:
         return self.private[name].stages[stage - 1 - len(self.shared)]

@@ -28,15 +28,18 @@ class NDDR(Mixing):
         The source has batch norm; the course has group norm everywhere, because batch statistics mix samples. Both
         have as many parameters. (Whatever the input, a group norm gives a group of channels the same mean; it is the
         ReLU that leaves something to see for a head that averages the pixels of few channels.)
-    Raises ValueError for weights outside [0, 1], unknown norms, stages that are not there, and stages that give
-    neither vectors nor maps.
+    speed: learning rate of all layers W_t with their norms, as a multiple of the model's. The source trains with SGD
+        from pre-trained networks and gives these new layers a larger one. Here the default is 1: with Adam, the default
+        optimiser, and nothing pre-trained, all parts start alike. Weight decay acts on them as on the rest.
+    Raises ValueError for weights outside [0, 1], a speed that is not positive, unknown norms, stages that are not
+    there, and stages that give neither vectors nor maps.
     Source: Y. Gao, J. Ma, M. Zhao, W. Liu, A. L. Yuille, NDDR-CNN: Layerwise Feature Fusing in Multi-Task CNNs by
     Neural Discriminative Dimensionality Reduction, CVPR 2019, section 3. The sizes that Deep Safe Multi-Task
     Learning prints in tables 1 to 4 are exactly those of the defaults.
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None, own: float = 0.9,
-                 after: Sequence[int] | None = None, norm: str = "group"):
+                 after: Sequence[int] | None = None, norm: str = "group", speed: float | int = 1):
         if norm not in NORMS:
             raise ValueError(unknown("norm", str(norm), NORMS))
 
@@ -46,7 +49,7 @@ class NDDR(Mixing):
                                  f"{shape}. Leave it out of `after`, or use 'cross-stitch', which mixes any shape.")
             return [lambda t: Fusion(starting_weights(own, t, len(problem.tasks)), shape, norm == "group")]
 
-        super().__init__(problem, encoder, layers, after)
+        super().__init__(problem, encoder, layers, after, speed=speed)
 
 
 class Fusion(nn.Module):

@@ -238,11 +238,13 @@ class TNRMTL(StackedHeads):
     loss: `sum_t L_t + strength * |W|_*`, where W is the stack of the output layers' weights and |.|_* one of three
     trace norms. Which tasks share, and what, is not said beforehand; a low rank means that they do.
 
-    norm: "tucker", "tt" or "laf", see `trace_norm`.  strength: not negative.
+    norm: "tucker", "tt" or "laf", see `trace_norm`.  strength: not negative. The norm is a mean over matricisations, of
+        which a stack has three with "tucker", two with "tt", one with "laf". The authors' public code returns them one
+        by one and its demo adds them up: its strength is a third of this one's for "tucker", half of it for "tt".
     The paper stacks every layer of m equal nets. Here it is the heads on a shared encoder, as in Balanced
     Multi-task Learning, section 4.1.2.
     Raises ValueError for an unknown norm, a negative strength, and heads that cannot be stacked.
-    Source: Trace Norm Regularised Deep Multi-Task Learning, and the authors' public code, which takes means too.
+    Source: Trace Norm Regularised Deep Multi-Task Learning, and the authors' public code.
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None, norm: str = "tucker", strength: float = 0.01):

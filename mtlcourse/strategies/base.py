@@ -296,6 +296,15 @@ def positive(option: str, value: Number) -> float:
     return float(value)
 
 
+def per_task(option: str, given: Sequence[Number] | None, tasks: Sequence[str],
+             default: Number) -> Float64[Tensor, "m"]:
+    """One number a task: those given, or `default` for each. ValueError if there are not as many as tasks."""
+    values = [default] * len(tasks) if given is None else given
+    if len(values) != len(tasks):
+        raise ValueError(f"{option} has {len(values)} numbers for {len(tasks)} tasks ({', '.join(tasks)}).")
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def combine(strategy: Strategy | str, gradients: Float[Tensor, "m n"], losses: Float[Tensor, "m"] | None = None,
             generator: torch.Generator | None = None) -> Float64[Tensor, "n"]:
     """Apply a strategy on its own to m gradients, without a model: the direction it would take.

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from .base import Number, Strategy, one_of, positive
+from .base import Number, Strategy, check_not_negative, one_of, per_task, positive
 from .weighting import LossStrategy
+
+FLOOR = 1e-8  # losses below count as this, so that they have a logarithm
 
 
 class Maximum(LossStrategy):
@@ -82,7 +84,8 @@ class BalancedWeighting(LossStrategy):
     normalise: divide by h' of the mean loss, which keeps the step size of equal weighting: any h changes the
         effective learning rate, `exp(z / 50)` divides it by 50.
     Scale: as printed; with `normalise`, weights are one when all losses are equal.
-    Raises OverflowError when a weight is beyond the largest float32 number: exp at L / T > 88 or so, where a
+    Raises ValueError for a loss below zero unless h is "exp", because the conditions are checked from zero upwards,
+    and OverflowError when a weight is beyond the largest float32 number: exp at L / T > 88 or so, where a
     network's arithmetic would go on with infinity.
     Source: A Simple General Approach to Balance Task Difficulty, equations 8 and 9, theorem 1; T = 50 there.
     """
@@ -98,6 +101,7 @@ class BalancedWeighting(LossStrategy):
         else:
             self.h = h
         self.exponential = h == "exp"
+        self.not_negative = not self.exponential
         if not self.exponential:  # exp(z / T) satisfies the conditions for every T > 0
             check_transform(self.h)
 
@@ -150,33 +154,64 @@ def check_transform(h: Callable[[Tensor], Tensor]) -> None:
 class SmoothTchebycheff(LossStrategy):
     """Smooth Tchebycheff scalarisation (STCH): a soft maximum of the distances from an ideal point.
 
-    minimise `mu log sum_t exp(lambda_t (L_t - z_t) / mu)`; weights proportional to `lambda_t
-    softmax_t(lambda (L - z) / mu)`, on shared parameters and heads.
+    minimise `mu log sum_t exp(lambda_t (l_t - z_t) / mu)` with `l_t = L_t`; weights proportional to `lambda_t
+    softmax_t(lambda (l - z) / mu)`, on shared parameters and heads.
 
     mu: > 0, smoothness; towards zero this becomes the weighted maximum.  preferences: lambda, one positive
     number a task (default: 1/m each).  ideal: z, one number a task, the losses that could at best be had
     (default: zeros).
+    warm_up: 0 (default), or so many epochs that minimise `sum_t log L_t`; after them `l_t = log(L_t / Lbar_t)`, Lbar_t
+        the task's mean loss in the last of these. Losses then count in relation to what they were, whatever their
+        units; the weights have the derivative's factor 1 / L_t. A loss below 1e-8 counts as 1e-8, and has nearly all
+        the weight of its step, while the others all but stop.
     Scale: weights sum to m.
-    Source: Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, 2024, equation 7.
+    Source: Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, 2024, equation 7, on raw
+    losses. `warm_up` is what the authors' public code for many tasks does (there five epochs, preferences of one each,
+    and a scale of its own). A task that did not come in the last epoch of the warm-up is measured by the first in
+    which it comes after that; until then it counts as being where it was.
+    Raises ValueError for a wrong number of preferences or ideals, and with warm_up for a loss below zero.
     """
 
     def __init__(self, mu: Number = 1.0, preferences: Sequence[Number] | None = None,
-                 ideal: Sequence[Number] | None = None):
+                 ideal: Sequence[Number] | None = None, warm_up: int = 0):
         super().__init__()
         self.mu = positive("mu", mu)
+        if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
+            raise ValueError(f"warm_up is {warm_up!r}; it is a number of epochs, zero or more.")
+        self.warm_up, self.not_negative = warm_up, warm_up > 0
         self.preferences = None if preferences is None else [positive("A preference", value) for value in preferences]
         self.ideal = None if ideal is None else [float(value) for value in ideal]
 
     def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
         super().bind(tasks, generator)
         for name, given, default in (("preferences", self.preferences, 1 / self.m), ("ideal", self.ideal, 0.0)):
-            values = [default] * self.m if given is None else given
-            if len(values) != self.m:
-                raise ValueError(f"{name} has {len(values)} numbers for {self.m} tasks ({', '.join(self.tasks)}).")
-            self.register_buffer(f"of_{name}", torch.tensor(values, dtype=torch.float64), persistent=False)
+            self.register_buffer(f"of_{name}", per_task(name, given, self.tasks, default), persistent=False)
+        if self.warm_up:
+            self.register_buffer("epochs", torch.zeros(()))
+            self.register_buffer("typical", torch.full((self.m,), float("nan"), dtype=torch.float64))
         return self
 
+    def on_epoch_end(self, mean_losses: Float64[Tensor, "m"]) -> None:
+        if not self.warm_up:
+            return
+        check_not_negative(self, mean_losses, self.tasks)
+        self.epochs += 1
+        if self.epochs >= self.warm_up:
+            first_time = self.typical.isnan()
+            self.typical[first_time] = mean_losses[first_time].clamp(min=FLOOR)
+
     def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        if not self.warm_up:
+            return self.smooth_maximum(losses, here)
+        losses = losses.clamp(min=FLOOR)
+        slopes = 1 / losses
+        if self.epochs >= self.warm_up:
+            typical = torch.where(self.typical[here].isnan(), losses, self.typical[here])
+            slopes = slopes * self.smooth_maximum(torch.log(losses / typical), here)
+        return len(here) * slopes / slopes.sum()
+
+    def smooth_maximum(self, values: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        """The slope of the smooth maximum in each of `values`, brought to the sum k."""
         preferences = self.of_preferences[here]
-        weights = preferences * torch.softmax(preferences * (losses - self.of_ideal[here]) / self.mu, 0)
+        weights = preferences * torch.softmax(preferences * (values - self.of_ideal[here]) / self.mu, 0)
         return len(here) * weights / weights.sum()

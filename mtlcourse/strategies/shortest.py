@@ -5,9 +5,10 @@ closest to another, a small quadratic problem that non-negative least squares so
 """
 
 import numpy as np
+import torch
 
 from .algebra import Matrix, NotConverged, Vector, least_squares, minimum_norm, root, shortest_of, units
-from .base import GramStrategy, Number, one_of
+from .base import GramStrategy, Number, check_not_negative, one_of
 
 
 class MultipleGradientDescent(GramStrategy):
@@ -22,7 +23,9 @@ class MultipleGradientDescent(GramStrategy):
     solver: "exact", non-negative least squares; "frank-wolfe", as taught: `steps` times towards the best single
         task, with the best step for two, until nothing is gained. Frank-Wolfe ends where it is after `steps`; for
         many tasks that can be far from the shortest vector.
-    Scale: weights sum to m. A task with zero gradient gets all the weight: no shared parameter moves.
+    Scale: weights sum to m. A task with zero gradient gets all the weight: no shared parameter moves. (That is for a
+    task that reaches shared parameters and is solved there; one that reaches none is no party.)
+    Raises ValueError for a loss below zero where losses normalise.
     Source: Desideri, Multiple-gradient descent algorithm, 2012; Sener and Koltun, Multi-Task Learning as
     Multi-Objective Optimization, 2018, equation 3 and algorithm 2; A Simple General Approach to Balance Task
     Difficulty, equation 6. Departs from known code, which keeps two-task weights off 0 and 1 by 0.001.
@@ -39,6 +42,8 @@ class MultipleGradientDescent(GramStrategy):
 
     def solve(self, K: Matrix, losses: Vector, here: np.ndarray) -> Vector:
         n = units(K)[1]
+        if self.normalise.startswith("loss"):
+            check_not_negative(self, torch.from_numpy(losses), [self.tasks[t] for t in here])
         length = {"none": np.ones_like(n), "l2": n, "loss": losses, "loss+": losses * n}[self.normalise]
         divided = np.where(length > 0, length, 1.0)
         K = K / divided[:, None] / divided

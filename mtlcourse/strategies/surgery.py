@@ -90,22 +90,28 @@ class GradientClipping(Surgery):
         "running": each clip starts from the g_i' so far, against the original g_j, in random order (what the prose
         suggests); "last": from the original g_i, only the last conflict's clip counts (as literally printed);
         "sum": from the original g_i, all clips are added; "one": only the first task's gradient is changed, as lemma
-        1 and the theorems do, running.
-    delta: "vector", Delta as printed, the norm of a vector difference; "scalar", the difference of the scalar
-        projections `|g_i| cos phi_i - |g_j| cos phi_j`, which is |P|, so that g_i' = g_j.
+        1 and the theorems do, running; "longer": of two gradients in conflict only the longer is changed, running.
+    delta: equation 3 leaves open what is subtracted from what. "vector": as printed, the norm of a vector difference;
+        "scalar": the difference of the scalar projections `|g_i| cos phi_i - |g_j| cos phi_j`, which is |P|, so that
+        g_i' = g_j; "leftover": cos phi_j measured against -P, so that both projections are lengths along P and Delta is
+        what the longer has left over, `(|g_i|^2 - |g_j|^2) / |P|` without its sign.
+    For two tasks the first two, with every gradient changed, are equal weighting: Delta is the same for i and j, and P
+    turns around. With delta="leftover", reading="longer" the two gradients end at one length along P, and their sum is
+    orthogonal to P: it has MGDA's direction and conflicts with neither task.
     Scale: mean direction multiplied by m; equal weighting's where nothing conflicts.
-    Source: A Model-Agnostic Approach to Mitigate Gradient Interference, equations 1-4, algorithm 1.
+    Source: A Model-Agnostic Approach to Mitigate Gradient Interference, equations 1-4, algorithm 1, lemma 1. The
+    authors' public code has the "leftover" cosines, but clips by `min(|Delta|, 0)`, which is zero: it changes nothing.
     """
 
     def __init__(self, reading: str = "running", delta: str = "vector"):
         super().__init__()
-        self.reading = one_of("reading", reading, ("running", "last", "sum", "one"))
-        self.delta = one_of("delta", delta, ("vector", "scalar"))
+        self.reading = one_of("reading", reading, ("running", "last", "sum", "one", "longer"))
+        self.delta = one_of("delta", delta, ("vector", "scalar", "leftover"))
 
     def operate_in_turn(self, K: Matrix, here: np.ndarray) -> Rows:
         V = E = np.eye(len(K))
         for others in self.orders(here).T:
-            start = V if self.reading in ("running", "one") else E
+            start = E if self.reading in ("last", "sum") else V
             clip = self.operate(start, K, others, here)
             V = np.where(clip.any(1)[:, None], E + clip, V) if self.reading == "last" else V + clip
         return np.vstack([V[:1], E[1:]]) if self.reading == "one" else V
@@ -116,13 +122,17 @@ class GradientClipping(Surgery):
         length = np.sqrt(square(P, K))
         if self.delta == "scalar":
             delta = length
+        elif self.delta == "leftover":
+            delta = np.abs(ratio(np.einsum("ik,ik->i", V @ K, P) + np.einsum("ik,ik->i", g_j @ K, P), length))
         else:
             VP, jP = np.einsum("ik,ik->i", V @ K, P), np.einsum("ik,ik->i", g_j @ K, P)
             cos_i = ratio(VP, np.sqrt(square(V, K)) * length)
             cos_j = ratio(jP, np.sqrt(square(g_j, K)) * length)
             delta = np.sqrt(square(cos_i[:, None] * V - cos_j[:, None] * g_j, K))
-        conflict = against(V, K, others) < 0
-        return np.where(conflict, -ratio(delta, length), 0.0)[:, None] * P
+        clipped = against(V, K, others) < 0
+        if self.reading == "longer":
+            clipped &= square(V, K) > np.diagonal(K)[others]
+        return np.where(clipped, -ratio(delta, length), 0.0)[:, None] * P
 
 
 class GradientVaccine(Surgery):

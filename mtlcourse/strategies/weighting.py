@@ -4,21 +4,29 @@ Imports `strategies.base`. All of them are functions from m losses to m weights;
 losses, so on shared parameters and heads alike.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
-from .base import Number, Strategy, TaskWeights, all_present, one_of, positive
+from .base import Number, Strategy, TaskWeights, all_present, check_not_negative, one_of, per_task, positive
 
 
 class LossStrategy(Strategy):
-    """Base of the strategies that see losses only: a subclass defines `weigh`, for the tasks of the step."""
+    """Base of the strategies that see losses only: a subclass defines `weigh`, for the tasks of the step.
+
+    not_negative: True where the method means nothing for a loss below zero; such a loss raises ValueError.
+    """
+
+    not_negative = False
 
     def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
                 present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
         here = all_present(losses, present).nonzero().flatten()
+        if self.not_negative:
+            check_not_negative(self, losses[here], [self.tasks[t] for t in here.tolist()])
         weights = torch.zeros_like(losses)
         weights[here] = self.weigh(losses[here], here)
         return TaskWeights(shared=weights, heads=weights)
@@ -50,7 +58,10 @@ class UncertaintyWeighting(LossStrategy):
     Source: Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses, 2018, equations
     7 and 10. Departs from much code, which lets weight decay pull v, and so the variance, towards one: here
     v has none. A perfect task (L = 0) keeps a finite weight at each step, which grows without bound.
+    Raises ValueError for a loss below zero, for which the objective has no minimum.
     """
+
+    not_negative = True
 
     def __init__(self, kind: str = "auto", lr: Number | None = None):
         super().__init__()
@@ -98,7 +109,10 @@ class DynamicWeightAverage(LossStrategy):
     Source: Liu, Johns and Davison, End-to-End Multi-Task Learning with Attention, 2019, equation 7; also A
     Simple General Approach to Balance Task Difficulty, section 2.2. A task without two means to compare, or
     whose older mean is zero, counts with the ratio one; an epoch in which it never came changes nothing.
+    Raises ValueError for a loss below zero, of which ratios tell nothing.
     """
+
+    not_negative = True
 
     def __init__(self, T: Number = 2.0):
         super().__init__()
@@ -110,6 +124,7 @@ class DynamicWeightAverage(LossStrategy):
         return self
 
     def on_epoch_end(self, mean_losses: Float64[Tensor, "m"]) -> None:
+        check_not_negative(self, mean_losses, self.tasks)
         came = ~mean_losses.isnan()
         self.means[0, came], self.means[1, came] = self.means[1, came], mean_losses[came]
 
@@ -129,8 +144,12 @@ class GeometricLoss(LossStrategy):
     constant multiplies all tasks' weighted gradients alike.
     Source: Chennupati et al., MultiNet++, 2019, equation 3. Departs from code that multiplies the losses
     and takes the root: the product of small losses underflows. A task whose loss is exactly zero is left
-    out of the mean, with weight zero: its gradient vanishes there, and its logarithm is no number.
+    out of the mean, with weight zero: its gradient vanishes there, and its logarithm is no number. A loss that is
+    only nearly zero is not, and starves the others: their weights GLS / L_t are nearly zero too.
+    Raises ValueError for a loss below zero.
     """
+
+    not_negative = True
 
     def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
         logs = losses.log()
@@ -168,40 +187,57 @@ class RandomWeighting(LossStrategy):
 class FastAdaptiveWeighting(LossStrategy):
     """Fast adaptive multi-task optimisation (FAMO): let all losses fall at the same relative speed.
 
-    weights proportional to `w_t / L_t`, `w = softmax(xi)`. After the update the losses on the same batch
-    are computed once more, and xi takes a step of Adam against `J^T (log L_before - log L_after)`, J the
-    Jacobian of the softmax: who fell less than the others gets more. The same weights on shared parameters
-    and heads.
+    weights proportional to `w_t / (L_t - b_t)`, `w = softmax(xi)`, b_t the least loss that can be had. After the update
+    the losses on the same batch are computed once more, and xi takes a step of Adam against `J^T (log (L_before - b) -
+    log (L_after - b))`, J the Jacobian of the softmax: who fell less than the others gets more. The same weights on
+    shared parameters and heads.
 
     lr: learning rate of xi.  decay: weight decay on xi, which pulls towards equal weights.
+    min_losses: b, one number a task (default: zeros), for losses that can be below zero.
     Scale: weights sum to m (the source's sum to one).
-    Source: Liu, Feng, Stone and Liu, FAMO, 2023, algorithm 1. Costs one more forward pass a step. Losses
-    below 1e-8 count as 1e-8, so that a perfect task has a finite logarithm.
+    Source: Liu, Feng, Stone and Liu, FAMO, 2023, algorithm 1. Costs one more forward pass a step. A distance from b
+    below 1e-8 counts as 1e-8, so that a perfect task has a finite logarithm. In a step in which one task is there, it
+    has nearly all the weight, and the others all but stop: as the method has it, a loss must fall by the same factor.
+    Raises ValueError for a loss below its b, before the update and after, and for a wrong number of `min_losses`.
     """
 
     looks_again = True
     floor = 1e-8
 
-    def __init__(self, lr: Number = 0.025, decay: Number = 1e-3):
+    def __init__(self, lr: Number = 0.025, decay: Number = 1e-3, min_losses: Sequence[Number] | None = None):
         super().__init__()
         self.lr, self.decay = positive("lr", lr), float(decay)
+        self.min_losses = None if min_losses is None else [float(value) for value in min_losses]
 
     def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
         super().bind(tasks, generator)
         for name in ("xi", "first", "second", "steps"):  # the last three: what Adam remembers of each entry
             self.register_buffer(name, torch.zeros(self.m, dtype=torch.float64))
+        self.before: Tensor
         self.register_buffer("before", torch.full((self.m,), float("nan"), dtype=torch.float64))
+        self.least = per_task("min_losses", self.min_losses, self.tasks, 0.0)
         return self
 
+    def above_least(self, losses: Float64[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """`L - b`, at least 1e-8; NaN where there is no loss."""
+        for name, value, least in zip(self.tasks, losses.tolist(), self.least.tolist(), strict=True):
+            if value < least:
+                raise ValueError(f"FAMO needs losses of min_losses or more, but that of task {name!r} is {value:.6g}, "
+                                 f"and its min_losses {least:g}. Give min_losses=[...] below what losses can reach, "
+                                 "one number a task.")
+        return (losses - self.least).clamp(min=self.floor)
+
     def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
-        self.before.fill_(float("nan"))
-        self.before[here] = losses.clamp(min=self.floor)
+        everyone = torch.full_like(self.before, float("nan"))
+        everyone[here] = losses
+        self.before = self.above_least(everyone)
         weights = torch.softmax(self.xi[here], 0) / self.before[here]
         return len(here) * weights / weights.sum()
 
     def after_step(self, losses_again: Float64[Tensor, "m"]) -> None:
-        both = ~(self.before.isnan() | losses_again.isnan())
-        fall = self.before[both].log() - losses_again[both].clamp(min=self.floor).log()
+        after = self.above_least(losses_again)
+        both = ~(self.before.isnan() | after.isnan())
+        fall = self.before[both].log() - after[both].log()
         w = torch.softmax(self.xi[both], 0)
         gradient = w * (fall - w @ fall) + self.decay * self.xi[both]
         self.steps[both] += 1

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from mtlcourse import data, methods
+from mtlcourse.data import benchmarks
 from mtlcourse.published import load
+from mtlcourse.void import valid_mask
 
 # Channels of each task's prediction, as the papers have the tasks, and the size of the images.
 PRINTED = {
@@ -69,4 +71,28 @@ def test_celeba_has_nine_attributes():
 @pytest.mark.parametrize("name", [*PRINTED, "celeba"])
 def test_images_that_cannot_be_had_are_said_to_be(name: str):
     with pytest.raises(ValueError, match=f"images of '{name}' cannot be fetched .* 'package.module:function'"):
+        data.load(name)
+
+
+def test_zero_depth_and_zero_normals_are_no_labels():
+    depth = torch.tensor([[[[1.0, 0.0], [2.0, 0.0]]]])
+    normals = torch.zeros(1, 3, 2, 2)
+    normals[0, :, 0, 0], normals[0, :, 1, 0] = torch.tensor([0.6, -0.6, 0.0]), torch.tensor([0.0, 0.0, 1.0])
+    for target, task in ((depth, "depth"), (normals, "normals")):
+        masked = benchmarks.zero_is_void(target)
+        here = valid_mask(masked).all(1)
+        assert here.tolist() == [[[True, False], [True, False]]]  # a true normal whose sum is zero stays
+        wanted = next(t for t in data.describe("nyuv2").tasks if t.name == task)
+        guess = torch.full_like(target, 0.25)
+        other = torch.where(here[:, None], guess, 99.0)  # what is said at pixels without label counts for nothing
+        assert torch.equal(wanted.loss(guess, masked), wanted.loss(other, masked))
+        for metric in wanted.metrics.values():
+            assert torch.equal(metric().statistics(guess, masked), metric().statistics(other, masked))
+    assert not torch.isnan(depth).any()  # the reader's tensor is left alone
+
+
+@pytest.mark.parametrize("name", ["nyuv2", "cityscapes"])
+def test_the_descriptions_say_so(name):
+    assert "zero_is_void" in getattr(benchmarks, name).__doc__
+    with pytest.raises(ValueError, match="zero_is_void masks them"):
         data.load(name)

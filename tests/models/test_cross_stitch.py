@@ -140,7 +140,7 @@ def test_how_many_numbers_a_stitch_has():
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"own": 1.5}, "own=1.5: the starting weight"),
-    ({"speed": 0}, "speed=0: the learning rate of the units, .* must be positive"),
+    ({"speed": 0}, "speed=0: the learning rate of what mixes features, .* must be positive"),
     ({"after": [0]}, r"after=\[0\]: CrossStitch cannot stand after stage 0. Possible are the stages \[1, 2\]"),
     ({"after": [1, 3]}, "stage 3"),
     ({"after": []}, "needs at least one stage"),

@@ -6,6 +6,7 @@ from torch import nn
 
 from mtlcourse import methods, models
 from mtlcourse.models.nddr import Fusion
+from mtlcourse.training.updates import make_step
 from tests.models.test_cross_stitch import KINDS, NAMES, built
 from tests.models.test_sharing import PROBLEMS, batch_of, image
 from tests.problems import small
@@ -107,6 +108,7 @@ def tokens():
 @pytest.mark.parametrize(("options", "message"), [
     ({"norm": "batch"}, "Unknown norm 'batch'. Known: group, none."),
     ({"own": -0.1}, "own=-0.1"),
+    ({"speed": 0}, "speed=0: the learning rate of what mixes features.*must be positive"),
     ({"after": [3]}, "NDDR cannot stand after stage 3"),
     ({"encoder": tokens()}, r"samples of shape \(2, 2\). Leave it out of `after`, or use 'cross-stitch'"),
     ({"encoder": {"name": "mlp", "widths": [1]}}, "a stage with one feature"),
@@ -120,3 +122,28 @@ def test_a_stage_that_cannot_be_fused_may_be_left_out_and_cross_stitch_takes_it(
     x = torch.randn(3, 4)
     assert models.NDDR(small(), tokens(), after=[2])(x)["kind"].shape == (3, 3)
     assert models.CrossStitch(small(), tokens())(x)["kind"].shape == (3, 3)
+
+
+@pytest.mark.parametrize("speed", [1, 0.5, 100])
+def test_layers_have_a_speed_of_their_own_and_decay_like_the_rest(speed):
+    model = models.NDDR(small(), speed=speed)
+    groups = model.param_groups(0.01, 0.1)
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert len(rates) == len(list(model.parameters())) == sum(len(group["params"]) for group in groups)
+    for name, p in model.named_parameters():
+        assert rates[id(p)] == (0.01 * (speed if name.startswith("mixers") else 1), 0.1)
+
+
+def test_a_step_moves_the_layers_at_their_speed():
+    problem, moved = small(), {}
+    batch = next(problem.train.batches(40))
+    for speed in (1, 50):
+        torch.manual_seed(0)
+        model = models.NDDR(problem, speed=speed)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        step = make_step(problem.tasks, model, "ew", lr=1e-3, optimizer="sgd")
+        step(batch)
+        moved[speed] = {name: p.detach() - before[name] for name, p in model.named_parameters()}
+    for name, change in moved[1].items():
+        factor = 50 if name.startswith("mixers") else 1
+        torch.testing.assert_close(moved[50][name], factor * change, rtol=2e-2, atol=1e-6)

@@ -210,6 +210,15 @@ def test_trace_norms_against_numpy(shape, seed):
         assert trace_norm(W, kind).item() == pytest.approx(value, rel=1e-10)
 
 
+def test_the_norm_is_what_the_authors_code_adds_up_over_the_number_of_matricisations():
+    W = torch.randn(4, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrices = {"tucker": [W.movedim(mode, 0).flatten(1) for mode in range(3)],
+                "tt": [W.reshape(4, 6), W.reshape(12, 2)], "laf": [W.reshape(12, 2)]}
+    for kind, factor in (("tucker", 3), ("tt", 2), ("laf", 1)):
+        added_up = sum(torch.linalg.svdvals(matrix).sum() for matrix in matrices[kind])
+        torch.testing.assert_close(trace_norm(W, kind), added_up / factor)
+
+
 @pytest.mark.parametrize("kind", NORMS)
 def test_trace_norms_have_gradients_where_ranks_are_full_and_stay_finite_where_not(kind):
     W = random(4, 3, 2).requires_grad_()

@@ -72,19 +72,22 @@ def clip(g, g_j, delta):
     P = g - g_j
     length = P.norm()
     part = [v * (v @ P) / (v.norm() * length) for v in (g, g_j)]
-    size = (part[0] - part[1]).norm() if delta == "vector" else abs((g @ P - g_j @ P) / length)
+    size = {"vector": (part[0] - part[1]).norm(), "scalar": abs((g @ P - g_j @ P) / length),
+            "leftover": abs((g @ P - g_j @ -P) / length)}[delta]
     return size * P / length
 
 
 @few
-@given(random_gradients(uneven=1), st.sampled_from(["running", "last", "sum", "one"]),
-       st.sampled_from(["vector", "scalar"]))
+@given(random_gradients(uneven=1), st.sampled_from(["running", "last", "sum", "one", "longer"]),
+       st.sampled_from(["vector", "scalar", "leftover"]))
 def test_mamg_equals_clipping_of_vectors_in_all_readings(rows, reading, delta):
     clips = [torch.zeros_like(rows[0]) for _ in rows]
 
     def change(i, j, g):
-        start = g if reading in ("running", "one") else rows[i]
+        start = g if reading in ("running", "one", "longer") else rows[i]
         if start @ rows[j] >= 0 or (reading == "one" and i > 0):
+            return g
+        if reading == "longer" and start.norm() <= rows[j].norm():
             return g
         if reading == "sum":
             clips[i] += clip(rows[i], rows[j], delta)
@@ -97,6 +100,57 @@ def test_mamg_equals_clipping_of_vectors_in_all_readings(rows, reading, delta):
     K = cosines(rows @ rows.T)
     assume((K.abs() > 1e-9).all())
     close(combine(strategy, rows), expected, longest(rows) * len(rows), rtol=1e-5)
+
+
+def conflicting_pairs(count, seed=0):
+    """Random pairs with a negative product, in 2 to 6 dimensions, lengths spread over two decades."""
+    generator, found = torch.Generator().manual_seed(seed), []
+    while len(found) < count:
+        n = 2 + len(found) % 5
+        rows = torch.randn(2, n, generator=generator, dtype=torch.float64)
+        rows *= 10 ** (2 * torch.rand(2, 1, generator=generator, dtype=torch.float64) - 1)
+        if rows[0] @ rows[1] < 0:
+            found.append(rows)
+    return found
+
+
+def shares(pairs, **options):
+    """Share of pairs in which lemma 1 holds (no longer than the sum), and in which the step harms a task."""
+    held, harmed, strategy = 0, 0, make("mamg", **options)
+    for rows in pairs:
+        d = combine(strategy, rows)
+        held += bool(d.norm() <= rows.sum(0).norm() * (1 + 1e-9))
+        harmed += bool((rows @ d).min() < -1e-9 * d.norm() * rows.norm(dim=1).max())
+    return held / len(pairs), harmed / len(pairs)
+
+
+def test_with_leftover_lengths_lemma_1_holds_and_no_task_is_harmed():
+    pairs = conflicting_pairs(2100)
+    assert shares(pairs, delta="leftover", reading="longer") == (1.0, 0.0)
+    for rows in pairs:
+        d, mgda = combine(make("mamg", delta="leftover", reading="longer"), rows), combine("mgda", rows)
+        assert torch.cosine_similarity(d, mgda, dim=0) > 1 - 1e-9
+    # As printed, and with the scalar reading, neither is so; on pairs in which the longer one is clipped too.
+    for delta in ("vector", "scalar"):
+        for reading in ("one", "longer"):
+            held, harmed = shares(pairs, delta=delta, reading=reading)
+            assert held < 0.9 and harmed > 0.3, (delta, reading, held, harmed)
+
+
+@pytest.mark.parametrize("delta", ["vector", "scalar"])
+def test_for_two_tasks_mamg_as_printed_is_equal_weighting(delta):
+    for rows in conflicting_pairs(200, seed=1):
+        close(combine(make("mamg", delta=delta), rows), rows.sum(0), longest(rows))
+
+
+def test_leftover_by_hand_in_the_plane():
+    """g_1 = (3, 0), g_2 = (-1, 1): P = (4, -1), lengths along P 12 and 5 over sqrt 17; 7/17 of P goes."""
+    rows = torch.tensor([[3.0, 0.0], [-1.0, 1.0]], dtype=torch.float64)
+    clip = torch.tensor([4.0, -1.0], dtype=torch.float64) * 7 / 17
+    found = combine(make("mamg", delta="leftover", reading="longer"), rows)
+    torch.testing.assert_close(found, rows.sum(0) - clip)
+    torch.testing.assert_close(combine(make("mamg", delta="leftover", reading="longer"), rows.flip(0)), found)
+    torch.testing.assert_close(combine(make("mamg", delta="leftover", reading="one"), rows), found)
 
 
 def test_mamg_by_hand_in_the_plane():

@@ -339,3 +339,95 @@ def test_gradnorm_without_shared_modules_or_first_losses_stays():
     found = strategy.weights(vector(0.0, 0.0), torch.zeros(0, 2, 2, dtype=torch.float64))
     assert found.shared.tolist() == [1, 1] and [p.grad.item() for p in strategy.w] == [0, 0]
     assert torch.isfinite(weights(strategy, vector(1.0, 0.0))).all()
+
+
+# --- losses below zero, and of exactly zero -----------------------------------------------------------------------
+
+NEED_POSITIVE = [("gls", {}), ("famo", {}), ("uw", {}), ("dwa", {}), ("gradnorm", {}), ("stch", {"warm_up": 1}),
+                 ("bmtl", {"h": "poly"})]
+
+
+@pytest.mark.parametrize("name, options", NEED_POSITIVE)
+@pytest.mark.parametrize("losses", [(-2.0, 1.0, 1.0), (1.0, -1e-9, 1.0), (3.0, 1.0, -1e6), (0.0, 0.0, -0.5)])
+def test_a_loss_below_zero_is_refused_by_name_and_value(name, options, losses):
+    t = next(t for t, value in enumerate(losses) if value < 0)
+    with pytest.raises(ValueError, match=f"'t{t}' is {losses[t]:.6g}".replace("+", "[+]")):
+        weights(bound(name, **options), vector(*losses))
+    here = torch.ones(3, dtype=torch.bool)
+    here[t] = False
+    absent = vector(*[value if value >= 0 else float("nan") for value in losses])
+    assert torch.isfinite(weights(bound(name, **options), absent, here)).all()
+
+
+@pytest.mark.parametrize("name", ["dwa", "stch"])
+def test_an_epoch_mean_below_zero_is_refused(name):
+    with pytest.raises(ValueError, match="'t1' is -3"):
+        bound(name, **({"warm_up": 1} if name == "stch" else {})).on_epoch_end(vector(1.0, -3.0, float("nan")))
+
+
+@pytest.mark.parametrize("normalise", ["loss", "loss+"])
+def test_mgda_does_not_normalise_by_a_loss_below_zero(normalise):
+    K = torch.eye(2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="'t1' is -1"):
+        bound("mgda", 2, normalise=normalise).weights(vector(1.0, -1.0), K)
+    assert bound("mgda", 2).weights(vector(1.0, -1.0), K).shared.tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("name", ["ew", "rlw", "max", "smax", "cl", "bmtl", "stch"])
+@given(shift=st.floats(-20, 20))
+def test_who_looks_at_differences_only_takes_any_loss(name, shift):
+    losses = vector(0.5, 2.0, 1.0)
+    found = [weights(bound(name), losses + by) for by in (0.0, shift)]
+    torch.testing.assert_close(found[0] / found[0].sum(), found[1] / found[1].sum())  # bmtl's are factors of each other
+
+
+def test_famo_takes_the_least_losses_that_can_be_had():
+    below, above = bound("famo", 2, min_losses=[-3.0, -1.0]), bound("famo", 2)
+    for _ in range(5):
+        losses = vector(-2.0, 1.0)
+        assert torch.equal(weights(below, losses), weights(above, losses - vector(-3.0, -1.0)))
+        for strategy, moved in ((below, losses - 0.3), (above, losses - 0.3 - vector(-3.0, -1.0))):
+            strategy.after_step(moved)
+    assert torch.equal(below.xi, above.xi) and below.xi.any()
+    with pytest.raises(ValueError, match="'t0' is -3.5, and its min_losses -3"):
+        weights(below, vector(-3.5, 1.0))
+    with pytest.raises(ValueError, match="'t1' is -1.5"):
+        below.after_step(vector(-2.0, -1.5))
+    with pytest.raises(ValueError, match="min_losses has 1 numbers for 2 tasks"):
+        bound("famo", 2, min_losses=[0.0])
+
+
+def test_a_perfect_task_starves_the_others_where_weights_are_inverse_losses():
+    """It takes all but a hundred-millionth; in GLS, where it has no logarithm, nothing."""
+    for strategy in (bound("famo"), bound("stch", warm_up=2)):
+        found = weights(strategy, vector(0.0, 1.0, 1.0))
+        assert found[0] > 3 - 1e-6 and found[1:].max() < 1e-7 and found.sum().item() == pytest.approx(3)
+    assert weights(bound("gls"), vector(0.0, 1.0, 1.0)).tolist() == pytest.approx([0, 1, 1])
+    assert weights(bound("gls"), vector(1e-12, 1.0, 1.0))[1:].max() < 1e-3  # nearly zero is another matter
+    assert weights(bound("uw"), vector(0.0, 1.0, 1.0)).tolist() == [1, 1, 1]
+
+
+def test_stch_after_a_warm_up_measures_losses_by_where_they_were():
+    strategy = bound("stch", warm_up=2, mu=0.5, preferences=[1, 1, 1])
+    losses = vector(0.5, 3.0, 10.0)
+    inverse = 3 / losses / (1 / losses).sum()
+    for mean in (vector(9.0, 9.0, 9.0), vector(1.0, 2.0, float("nan"))):
+        torch.testing.assert_close(weights(strategy, losses), inverse)  # the gradient of sum log L
+        strategy.on_epoch_end(mean)
+    typical = vector(1.0, 2.0, 10.0)  # the last did not come: it counts as being where it was
+    variable = losses.clone().requires_grad_()
+    value = 0.5 * torch.logsumexp(torch.log(variable / typical) / 0.5, 0)
+    gradient, = torch.autograd.grad(value, variable)
+    torch.testing.assert_close(weights(strategy, losses), 3 * gradient / gradient.sum())
+    strategy.on_epoch_end(vector(0.1, 0.1, 4.0))
+    assert strategy.typical.tolist() == [1.0, 2.0, 4.0]
+    for factor in (1e-4, 1e4):  # units do not matter, but for the factor 1 / L
+        other = bound("stch", warm_up=1)
+        one = bound("stch", warm_up=1)
+        scale = vector(factor, 1.0, 1.0)
+        one.on_epoch_end(vector(1.0, 2.0, 3.0))
+        other.on_epoch_end(vector(1.0, 2.0, 3.0) * scale)
+        first, second = weights(one, losses), weights(other, losses * scale)
+        torch.testing.assert_close(first / first[1], second * scale / second[1])
+    with pytest.raises(ValueError, match="warm_up is -1"):
+        make("stch", warm_up=-1)

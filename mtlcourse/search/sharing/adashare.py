@@ -87,9 +87,11 @@ class AdaShare(Relaxed):
     modules are. A task passes a module of the result if alpha_t^s >= 1/2.
 
     With L modules that can be skipped, numbered by l from the input side, the upper level's loss has besides the tasks'
-    sparsity: `-sum_t mean_l log(1 - alpha_t^l)`, which wants modules skipped, times the argument of that name.
+    sparsity: `-sum_t (1/L) sum_l log(1 - alpha_t^l)`, which wants modules skipped, times the argument of that name.
+        Only open decisions count: no loss would speak for a closed one, and it would have drifted shut before it opens.
     sharing: `sum over pairs of tasks of sum_l (L + 1 - l) / L |alpha_t^l - alpha_u^l|`, which wants tasks to decide
-        alike, most of all near the input, times the argument of that name.
+        alike, most of all near the input, times the argument of that name. It leaves closed decisions, on which all
+        agree, as they are.
     curriculum: decisions open up one after the other, from the output side, in the first half of the epochs after the
         warm-up; before that a module is passed by all tasks. False: all at once.
     Raises ValueError for an encoder without any module that can be skipped, and for negative factors.
@@ -120,7 +122,7 @@ class AdaShare(Relaxed):
 
     def represent(self, x: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
         passing = self.choices()[..., 0]
-        undecided = self.optional[len(self.optional) - self.open :]
+        undecided = self.optional[self.closed :]
         z = dict.fromkeys(tasks, x)
         for s, stage in enumerate(self.shared.stages, start=1):
             alike = all(one is z[tasks[0]] for one in z.values())
@@ -141,13 +143,18 @@ class AdaShare(Relaxed):
         L = len(self.optional)
         return min(L, 1 + int(2 * L * self.progress)) if self.curriculum and self.epochs - self.warm_up > 1 else L
 
+    @property
+    def closed(self) -> int:
+        """How many are closed, counted from the input side."""
+        return len(self.optional) - self.open
+
     # --- what the upper level minimises besides ---
 
     def regularizer(self) -> Tensor:
         return self.sparsity * self.sparsity_loss() + self.sharing * self.sharing_loss()
 
     def sparsity_loss(self) -> Float[Tensor, ""]:
-        return -torch.log_softmax(self.logits, -1)[..., 1].mean(1).sum()
+        return -torch.log_softmax(self.logits, -1)[:, self.closed :, 1].sum() / len(self.optional)
 
     def sharing_loss(self) -> Float[Tensor, ""]:
         alpha = self.probabilities()[..., 0]

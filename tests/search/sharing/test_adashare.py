@@ -187,6 +187,38 @@ def test_decisions_open_from_the_output_side(curriculum: bool, opened: list[int]
             assert model.logits.grad[0].any(-1).tolist() == [False] * (2 - expected) + [True] * expected
 
 
+@pytest.mark.parametrize("curriculum", [True, False])
+def test_sparsity_counts_open_decisions_only(curriculum: bool):
+    model = supernet(three(), curriculum=curriculum)
+    model.prepare(10, 2)
+    for epoch in range(10):
+        model.on_epoch_end(epoch, {})
+        first = len(model.optional) - model.open
+        alpha = torch.softmax(model.logits, -1)[:, first:, 0]
+        torch.testing.assert_close(model.sparsity_loss(), -torch.log(1 - alpha).sum() / 2)
+        model.zero_grad()
+        model.sparsity_loss().backward()
+        assert model.open == 0 or model.logits.grad[:, first:].all()
+        assert model.logits.grad is None or not model.logits.grad[:, :first].any()
+
+
+def test_no_decision_drifts_before_it_opens(monkeypatch):
+    """P(pass) stays at a half, by search's own steps, until the epoch in which the curriculum opens the module."""
+    monkeypatch.setitem(methods.BUDGETS, "fast", {"epochs": 12})
+    history = methods.run("adashare(sparsity=1.0)", three(), budget="fast", lr=0.05, progress=False).history
+    rows = history[(history["stage"] == "search") & (history["name"] == "pass_2")]
+    model = AdaShare(three())
+    model.prepare(12, 2)
+    closed = 0
+    for epoch in range(1, 13):
+        model.on_epoch_end(epoch - 1, {})  # what is open during this epoch
+        values = rows[rows["epoch"] == epoch]["value"]
+        if model.open < 2:
+            closed += 1
+            assert (values == 0.5).all(), (epoch, values)
+    assert closed >= 5 and (rows[rows["epoch"] == 12]["value"] != 0.5).all()
+
+
 def test_a_curriculum_is_there_or_not():
     with pytest.raises(ValueError, match="curriculum='no' is neither True nor False"):
         AdaShare(three(), curriculum="no")
