@@ -268,12 +268,13 @@ class Engine:
 
     def _check_written(self, scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> None:
         """One number for all gradients: only if it is not finite, look for whose they are."""
-        gradients = {id(p): p.grad.coalesce().values() if p.grad.is_sparse else p.grad
-                     for p in self._learning if p.grad is not None}
-        largest = torch.nn.utils.get_total_norm(gradients.values(), float("inf"))
-        if not largest < float("inf"):
-            bad = [key for key, gradient in gradients.items() if not torch.isfinite(gradient).all()]
-            raise self._culprit(bad, largest.item(), scalars, auxiliary)
+        written = [p for p in self._learning if p.grad is not None]
+        gradients = [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in written]
+        norm = torch.nn.utils.get_total_norm(gradients).item()
+        if not norm < float("inf"):
+            bad = [id(p) for p, gradient in zip(written, gradients, strict=True) if not torch.isfinite(gradient).all()]
+            if bad:  # and not only large numbers, whose squares are infinite
+                raise self._culprit(bad, norm, scalars, auxiliary)
 
     def _culprit(self, bad: Sequence[int], value: float, scalars: Mapping[str, Tensor],
                  auxiliary: Tensor | None) -> NonFinite:

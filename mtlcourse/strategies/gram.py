@@ -98,7 +98,9 @@ def average(seen: Sequence[Mapping[str, Any]], tasks: Sequence[str] = ()) -> dic
         values = pad_sequence([torch.cat([step[name][None], step[f"module_{name}"]]) for step in seen], True, nan)
         mean = values.log().nanmean(0).exp() if name == "condition_number" else values.nanmean(0)
         for module, value in enumerate(mean.tolist()):
-            means.setdefault(f"module_{module}" if module else "shared", {})[name] = value
+            place = means.setdefault(f"module_{module}" if module else "shared", {})
+            if value == value:  # NaN: in no step was there a gradient to measure
+                place[name] = value
     if seen and tasks:
         signs = pad_sequence([torch.cat([step["gram"][None], step["module_grams"]]) for step in seen], True) < 0
         for place, shares in zip(means.values(), signs.double().mean(0), strict=True):
