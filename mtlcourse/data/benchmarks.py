@@ -95,6 +95,7 @@ def zero_is_void(target: Float[Tensor, "samples channels *pixels"]) -> Float[Ten
     The image sets have a depth of zero, and normals of length zero, where nothing is known. As numbers they would be
     learned and measured. Length decides, not the sum of the channels, which is zero for some true normals too.
 
+    >>> import torch
     >>> zero_is_void(torch.tensor([[[0.5, 0.0], [-0.5, 0.0]]])).tolist()
     [[[0.5, nan], [-0.5, nan]]]
     """
