@@ -14,12 +14,13 @@ TRIPLE = np.array([[2.0, -1.0, -0.5], [-1.0, 3.0, -1.0], [-0.5, -1.0, 1.0]])
 
 
 @exercise("11.1")
-def worst_cosine(answer: Callable) -> None:
-    """min_t (K w)_t / (|g_t| |d|), |d|^2 = w^T K w."""
-    cases = [(PAIRS[0], [1.0, 1.0]), (PAIRS[1], [2.0, 0.5]), (TRIPLE, [1.0, 2.0, 3.0])]
-    for K, w in ((K, np.array(w)) for K, w in cases):
-        cosines = K @ w / np.sqrt(np.diag(K) * (w @ K @ w))
-        expect(cosines.min(), answer(K, w), f"for K={K.tolist()} and w={w.tolist()}")
+def mgda_with_floor(answer: Callable) -> None:
+    """The foot of the perpendicular onto the segment, kept away from its ends."""
+    agreeing = np.array([[9.0, 2.0], [2.0, 1.0]])
+    for K, floor in ((PAIRS[0], 0.2), (PAIRS[1], 0.2), (agreeing, 0.1), (PAIRS[1], 0.1)):
+        x = (K[1, 1] - K[0, 1]) / (K[0, 0] + K[1, 1] - 2 * K[0, 1])
+        x = min(max(x, floor), 1 - floor)
+        expect([x, 1 - x], answer(K, floor), f"for K={K.tolist()} and floor={floor}")
 
 
 @exercise("11.2")
