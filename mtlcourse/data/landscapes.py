@@ -23,6 +23,7 @@ class Landscape:
     first, second: functions of two coordinate tensors of equal shape, to losses of that shape.
     starts: points to start from.  window: `(low, high)` of each coordinate, for drawing.
     front: Pareto-optimal points: at each, no point of the plane is better for one task and no worse for the other.
+        Their losses are all that Pareto-optimal points have; points that share losses are represented by one.
     """
 
     name: str
@@ -70,7 +71,8 @@ def _log(z: Tensor) -> Tensor:
 def _valleys() -> Landscape:
     """`L_1 = 20 log|x/2 + tanh y|`, `L_2 = 25 log|x/2 - tanh y + 2|`, both cut off at FLOOR.
 
-    Both are least where tanh y = 1 and x = -2, as far as the floor can tell: y = 8 is far enough.
+    Both are at their least where both logarithms are cut off, which is on a thin strip without end, about x = -2
+    and y > atanh(1 - FLOOR) = 6.4: the front is that strip, and the point of it at y = 8 stands for all.
     Source: Yu et al., Gradient Surgery for Multi-Task Learning, 2020, figure 1.
     """
     return Landscape(

@@ -86,6 +86,14 @@ def test_valleys_meet_at_the_floor_of_both():
     torch.testing.assert_close(front, math.log(5e-6) * torch.tensor([20.0, 25.0], dtype=torch.float64))
 
 
+@pytest.mark.parametrize("x, y, inside", [(-2.0, 6.5, True), (-2.000004, 20.0, True), (-1.999995, 9.0, True),
+                                          (-2.0, 6.0, False), (-1.9999, 8.0, False)])
+def test_the_front_of_valleys_is_a_strip_and_its_point_stands_for_it(x, y, inside):
+    landscape = ALL["valleys"]
+    losses = landscape.losses(torch.tensor([x, y], dtype=torch.float64))
+    assert torch.allclose(losses, landscape.losses(landscape.front)[0], atol=1e-9, rtol=0) == inside
+
+
 def test_starts_and_front_lie_in_the_window():
     for landscape in ALL.values():
         low, high = torch.tensor(landscape.window, dtype=torch.float64).T
