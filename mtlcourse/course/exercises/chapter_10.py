@@ -1,6 +1,5 @@
 """Checks of notebook 10, loss weighting. Imports `exercises`."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -20,17 +19,26 @@ def gls(answer: Callable) -> None:
 
 
 @exercise("10.2")
-def settled_weight(answer: Callable) -> None:
-    """-e^-v L / 2 + 1/2 = 0, so e^-v = 1/L, and the weight is 1/(2L)."""
-    for loss in (0.25, 1.0, 4.0):
-        expect(1 / (2 * loss), answer(loss), f"for L={loss}")
+def derivative(answer: Callable) -> None:
+    """sign(w |g| - mean(w |g|) r^alpha) |g|, r = (L / L(0)) over its mean."""
+    generator = torch.Generator().manual_seed(0)
+    cases = [([1.0, 1.0], [1.0, 1.0], [0.9, 0.1], [1.0, 1.0], 1.5)]
+    cases += [[*torch.rand(4, 3, generator=generator, dtype=torch.float64).add(0.1).tolist(), alpha] for alpha in (0.5, 3)]
+    for *numbers, alpha in cases:
+        w, lengths, losses, first = (torch.tensor(row, dtype=torch.float64) for row in numbers)
+        rate = losses / first / (losses / first).mean()
+        expected = torch.sign(w * lengths - (w * lengths).mean() * rate**alpha) * lengths
+        left = [round(share, 2) for share in (losses / first).tolist()]
+        expect(expected, answer(w, lengths, losses, first, alpha), f"for tasks of which {left} of the loss is left")
 
 
 @exercise("10.3")
-def temperature(answer: Callable) -> None:
-    """exp((high - low) / T) = ratio."""
-    for low, high, ratio in ((0.5, 2.0, 2.0), (0.0, 4.174, 1.5)):
-        expect((high - low) / math.log(ratio), answer(low, high, ratio), f"for low={low}, high={high}, ratio={ratio}")
+def jump(answer: Callable) -> None:
+    """w_t = r_t^alpha / |g_t|, scaled to sum to m."""
+    for lengths, rate, alpha in (([1.0, 3.0], [1.0, 1.0], 1.5), ([1.0, 2.0, 4.0], [0.5, 1.0, 1.5], 2.0)):
+        given, pace = torch.tensor(lengths, dtype=torch.float64), torch.tensor(rate, dtype=torch.float64)
+        w = pace**alpha / given
+        expect(len(w) * w / w.sum(), answer(given, pace, alpha), f"for lengths {lengths}, rates {rate}, alpha {alpha}")
 
 
 @exercise("10.4")
