@@ -23,7 +23,9 @@ def derivative(answer: Callable) -> None:
     """sign(w |g| - mean(w |g|) r^alpha) |g|, r = (L / L(0)) over its mean."""
     generator = torch.Generator().manual_seed(0)
     cases = [([1.0, 1.0], [1.0, 1.0], [0.9, 0.1], [1.0, 1.0], 1.5)]
-    cases += [[*torch.rand(4, 3, generator=generator, dtype=torch.float64).add(0.1).tolist(), alpha] for alpha in (0.5, 3)]
+    for alpha in (0.5, 3.0):
+        numbers = torch.rand(4, 3, generator=generator, dtype=torch.float64).add(0.1).tolist()
+        cases.append((*numbers, alpha))
     for *numbers, alpha in cases:
         w, lengths, losses, first = (torch.tensor(row, dtype=torch.float64) for row in numbers)
         rate = losses / first / (losses / first).mean()
