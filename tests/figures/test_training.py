@@ -1,5 +1,6 @@
 """Figures say what the numbers say: what is drawn is read back from the axes."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mtlcourse import data, figures, models
+from mtlcourse import data, figures, models, training
 
 
 def table(differences):
@@ -107,6 +108,38 @@ def test_predictions_show_input_truth_and_each_model():
     truth = next(rooms.test.batches(4)).targets["segmentation"][2]
     assert torch.equal(torch.as_tensor(figure.axes[10].images[0].get_array().data).long(), truth.long())
     assert model.training
+
+
+def test_beside_a_prediction_stands_where_it_is_wrong():
+    rooms = data.load("rooms", train=2, val=2, test=4)
+    made = {name: models.HPS(rooms) for name in ("one", "two")}
+    figure = figures.predictions(rooms, made, samples=(1,), errors=True)
+    rows = [figure.axes[6 * row:6 * row + 6] for row in range(3)]
+    assert [axis.get_title() for axis in rows[0][::2]] == ["input", "one", "two"]
+    batch = next(rooms.test.subset([1]).batches(1))
+    scores = training.evaluate(made["two"], _alone(rooms, 1))
+    assert rows[0][5].get_title() == f"{1 - scores['segmentation']['pixel_accuracy']:.0%} wrong"
+    assert rows[1][5].get_title() == f"off by {scores['depth']['abs_error']:.3g}"
+    assert rows[2][5].get_title() == f"off by {scores['normals']['mean_angle']:.3g}"
+    for row, task in zip(rows, rooms.tasks, strict=True):
+        guess = made["one"].eval()(batch.inputs)[task.name][0].detach()
+        drawn = torch.as_tensor(row[3].images[0].get_array().data)
+        assert torch.equal(drawn, figures.error_map(task, guess, batch.targets[task.name][0]))
+        assert row[3].images[0].get_clim() == row[5].images[0].get_clim()
+
+
+def _alone(problem, sample):
+    return dataclasses.replace(problem, test=problem.test.subset([sample]))
+
+
+def test_pixels_without_a_label_are_no_errors():
+    segment = data.segmentation("s", 2)
+    logits, truth = torch.tensor([[[1.0, 0.0, 1.0]], [[0.0, 1.0, 0.0]]]), torch.tensor([[0, 0, -1]])
+    assert torch.equal(figures.error_map(segment, logits, truth)[0, :2], torch.tensor([0.0, 1.0]).double())
+    assert figures.error_map(segment, logits, truth)[0, 2].isnan()
+    metres = torch.tensor([[[1.0, float("nan")]]])
+    assert figures.error_map(data.depth("d"), torch.zeros(1, 1, 2), metres)[0, 0] == 1.0
+    assert figures.error_map(data.depth("d"), torch.zeros(1, 1, 2), metres)[0, 1].isnan()
 
 
 def test_predictions_need_a_dense_task():
