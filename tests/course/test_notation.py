@@ -13,8 +13,8 @@ LESSONS = lessons.find(FOLDER)
 WORDS = re.compile(r"\\(mathrm|mathit|text|textrm|textit|texttt|operatorname|begin|end|tag)\*?\{[^}]*\}")
 VARIANTS = {"varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "ell": "l"}
 GREEK = {"alpha", "beta", "gamma", "Gamma", "delta", "Delta", "epsilon", "zeta", "eta", "theta", "Theta", "kappa",
-         "lambda", "Lambda", "mu", "nu", "xi", "Xi", "pi", "Pi", "rho", "sigma", "Sigma", "tau", "phi", "Phi", "chi", "psi",
-         "Psi", "omega", "Omega"}
+         "lambda", "Lambda", "mu", "nu", "xi", "Xi", "pi", "Pi", "rho", "sigma", "Sigma", "tau", "phi", "Phi", "chi",
+         "psi", "Psi", "omega", "Omega"}
 
 
 def letters(prose: str) -> set[str]:
@@ -73,7 +73,7 @@ def test_entries_have_what_a_table_needs():
     assert (rows["names"] != "").all() and (rows["meaning"] != "").all() and (rows["lessons"] != "").all()
     assert not rows.duplicated(["names"]).any()
     shown = table(notation.section("gradients", FOLDER))
-    assert shown.splitlines()[2] == ("| $g_t$ | gradient of $L_t$ with respect to the shared parameters | a row of $G$ | "
-                                     "[10](10_loss_weighting.ipynb) |")
+    assert shown.splitlines()[2] == ("| $g_t$ | gradient of $L_t$ with respect to the shared parameters | a row of $G$ "
+                                     "| [10](10_loss_weighting.ipynb) |")
     with pytest.raises(KeyError, match="sections are problems"):
         notation.section("methods", FOLDER)
