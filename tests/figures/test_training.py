@@ -113,6 +113,8 @@ def test_predictions_show_input_truth_and_each_model():
 def test_beside_a_prediction_stands_where_it_is_wrong():
     rooms = data.load("rooms", train=2, val=2, test=4)
     made = {name: models.HPS(rooms) for name in ("one", "two")}
+    for parameter in made["two"].parameters():
+        parameter.data.mul_(-2.0)  # else both would start from the same weights
     figure = figures.predictions(rooms, made, samples=(1,), errors=True)
     rows = [figure.axes[6 * row:6 * row + 6] for row in range(3)]
     assert [axis.get_title() for axis in rows[0][::2]] == ["input", "one", "two"]
