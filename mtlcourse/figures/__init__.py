@@ -6,13 +6,13 @@
     figures.page.write(...)             the report as one page
 """
 
-from . import page, safety, sharing, trees
+from . import directions, page, safety, sharing, trees
 from .pictures import draw_dense, draw_image, error_map, images, predictions
 from .style import COLUMN, panels, setup, shade, show
 from .training import DIAGNOSTICS, diagnostics, differences, learning_curves, paired_differences
 
 __all__ = [
-    "COLUMN", "DIAGNOSTICS", "diagnostics", "differences", "draw_dense", "draw_image", "error_map", "images",
-    "learning_curves", "page", "paired_differences", "panels", "predictions", "safety", "setup", "shade",
+    "COLUMN", "DIAGNOSTICS", "diagnostics", "differences", "directions", "draw_dense", "draw_image", "error_map",
+    "images", "learning_curves", "page", "paired_differences", "panels", "predictions", "safety", "setup", "shade",
     "sharing", "show", "trees",
 ]
