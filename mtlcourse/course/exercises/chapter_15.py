@@ -1,40 +1,58 @@
 """Checks of notebook 15, conflict noticed. Imports `exercises`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 
-from . import exercise, expect
+from . import NotYet, exercise, expect
 
 
 @exercise("15.1")
-def moves_from(answer: Callable) -> None:
-    """No conflict from module `first` up to the module itself."""
-    signs = [[1, 1, 1, 1], [1, -1, 1, 1], [-1, 1, -1, 1], [-1, 1, 1, -1]]
-    for row in signs:
-        K = torch.tensor([[[2.0, s], [s, 1.0]] for s in row], dtype=torch.float64)
-        for first in (1, 2, 4):
-            expected = [all(s > 0 for s in row[first - 1 : p]) for p in range(1, 5)]
-            expect(expected, answer(K, first), f"for signs {row} of the products and first={first}")
+def gentle(answer: Callable) -> None:
+    """Up to the first module in which the sum of the gradients harms a task."""
+    for K in _grams():
+        expected = ((K.sum(2) < 0).any(1).cumsum(0) == 0).tolist()
+        expect(expected, answer(K), f"for the Gram matrices {K.tolist()}")
 
 
 @exercise("15.2")
-def learning_shares(answer: Callable) -> None:
-    """Products of 1 - c."""
-    for c in ([0.2, 0.5, 0.1], [0.0, 0.3], [1.0, 0.0, 0.0]):
-        expected = torch.cumprod(1 - torch.tensor(c, dtype=torch.float64), 0)
-        expect(expected, answer(c), f"for c={c}")
+def local(answer: Callable) -> None:
+    """Each module for itself."""
+    for K in _grams():
+        expect((~(K < 0).flatten(1).any(1)).tolist(), answer(K), f"for the Gram matrices {K.tolist()}")
+
+
+def _grams() -> list[torch.Tensor]:
+    """Three modules of two tasks: in agreement, in conflicts that harm nobody and in ones that harm somebody."""
+    agree, slight, harm = ([[2.0, 1.0], [1.0, 1.0]], [[1.0, -0.1], [-0.1, 1.0]], [[4.0, -2.0], [-2.0, 1.5]])
+    orders = ([agree, slight, agree], [slight, harm, agree], [agree, agree, agree], [harm, agree, slight])
+    return [torch.tensor(order, dtype=torch.float64) for order in orders]
 
 
 @exercise("15.3")
-def most_modules(answer: Callable) -> None:
-    """The largest of P - 1 + k r, r the tasks still there in stage k."""
-    for P, m, leaves in ((4, 9, [6, 3]), (6, 9, [0, 0, 0, 0, 0]), (5, 4, [1, 1, 1]), (4, 9, [9])):
-        held, stay = [], m
-        for k, done in enumerate(leaves, start=1):
-            held.append(P - 1 + k * stay)
-            stay -= done
-        expect(max(held), answer(P, m, leaves), f"for P={P}, m={m}, leaves={leaves}")
+def progressive_points(answer: Callable) -> None:
+    """In stage k who keeps module P - k has point P - k + 1; the others go on, and at last stand alone."""
+    for P, keeps in ((4, ["ab", "c", ""]), (4, ["", "", ""]), (5, ["a", "", "bc", "d"]), (4, ["abcd"])):
+        expected, left, asked = dict.fromkeys("abcd", 1), list("abcd"), []
+        for k, keep in enumerate(keeps, start=1):
+            expected |= dict.fromkeys(keep, P - k + 1)
+            asked.append((k, list(left)))
+            left = [task for task in left if task not in keep]
+        heard: list[tuple[int, list[str]]] = []
+        what = f"for P={P} and tasks that keep their module {dict(enumerate(keeps, start=1))}"
+        points = answer(list("abcd"), P, _asking(keeps, heard))
+        if not isinstance(points, dict) or points.keys() != expected.keys():
+            raise NotYet(f"{what}: expected a point for each of {list(expected)}, got {points!r}")
+        expect(list(expected.values()), [points[task] for task in expected], what)
+        if heard != asked:
+            raise NotYet(f"{what}: expected the questions {asked}, got {heard}")
+
+
+def _asking(keeps: list[str], heard: list[tuple[int, list[str]]]) -> Callable:
+    def ask(k: int, tasks: Collection[str]) -> list[str]:
+        heard.append((k, list(tasks)))
+        return [task for task in tasks if k <= len(keeps) and task in keeps[k - 1]]
+    return ask
 
 
 @exercise("15.4")
