@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..files import derived_seed, seed_everything, unknown
+from ..files import derived_seed, part, seed_everything, unknown
 from ..search import bilevel
 from ..search.sharing.branches import Supernet
 from ..tasks import Problem
@@ -118,21 +118,24 @@ def _descend(parameters: Sequence[Tensor], gradients: Sequence[Tensor], lr: floa
 def _start(problem: Problem, seeds: Sequence[int], heads: str, encoders: str) -> dict[str, Tensor]:
     """The parameters of one supernet for each seed, stacked; made equal where asked for."""
     net, starts = Supernet(problem), []
-    drawn = [layer for part in (net.shared, net.private, net.heads) for layer in part.modules()
-             if isinstance(layer, nn.Linear)]  # in the order in which a supernet draws them
+    parts = {"shared": net.shared, **{f"private.{task}": modules for task, modules in net.private.items()},
+             **{f"head.{task}": head for task, head in net.heads.items()}}
     for seed in seeds:
         seed_everything(seed)
-        for layer in drawn:
-            layer.reset_parameters()
+        for name, modules in parts.items():  # as a model of this seed draws them, without making the modules anew
+            with part(name):
+                for layer in modules.modules():
+                    if isinstance(layer, nn.Linear):
+                        layer.reset_parameters()
         starts.append({name: value.detach().double() for name, value in net.named_parameters()})
     w = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
     for name in w:
-        part, _, *rest = name.split(".")
-        if part == "heads" and heads == "equal":
+        kind, _, *rest = name.split(".")
+        if kind == "heads" and heads == "equal":
             w[name] = w[".".join(["heads", problem.task_names[0], *rest])]
-        if part == "heads" and heads == "positive" and rest == ["weight"]:
+        if kind == "heads" and heads == "positive" and rest == ["weight"]:
             w[name] = w[name].abs()
-        if part == "private" and encoders == "equal":
+        if kind == "private" and encoders == "equal":
             w[name] = w[".".join(["shared", *rest])]
     return {name: value.clone().requires_grad_() for name, value in w.items()}
 
