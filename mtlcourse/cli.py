@@ -41,7 +41,7 @@ def _split(context: click.Context | None, parameter: click.Parameter | None, tex
     return [part.strip() for part in parts if part.strip()]
 
 
-def _some(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+def _some(context: click.Context | None, parameter: click.Parameter | None, text: str) -> list[str]:
     """As `_split`; an empty list is refused, for it would do nothing and call that a success."""
     parts = _split(context, parameter, text)
     if not parts:

@@ -274,8 +274,8 @@ def test_the_second_stage_changes_no_frozen_tensor(p: int):
 
 def test_the_first_stage_is_single_task_learning():
     problem = small(train=100)
-    together = methods.run("dsmtl-il+pcgrad", problem, seed=5, budget="fast", progress=False)
-    alone = methods.run("stl", problem, seed=5, budget="fast", progress=False)
+    together = methods.run("dsmtl-il+pcgrad", problem, seed=5, budget="fast(epochs=6)", progress=False)
+    alone = methods.run("stl", problem, seed=5, budget="fast(epochs=6)", progress=False)
     history = together.history[together.history["stage"] == "private"].reset_index(drop=True)
     columns = ["epoch", "split", "task", "name", "value"]
     assert history[columns].equals(alone.history[columns])
@@ -285,7 +285,7 @@ def test_the_first_stage_is_single_task_learning():
 
 def test_stages_add_up():
     problem = small()
-    run = methods.run("dsmtl-il(gate=sigmoid, guard=True)", problem, budget="fast", progress=False)
+    run = methods.run("dsmtl-il(gate=sigmoid, guard=True)", problem, budget="fast(epochs=6)", progress=False)
     assert run.stages == ["private", "public", "guard"] == list(dict.fromkeys(run.history["stage"]))
     epochs = methods.BUDGETS["fast"]["epochs"]
     assert run.cost["steps"] == 2 * epochs  # one batch an epoch
@@ -301,7 +301,7 @@ def test_stages_add_up():
 
 
 def test_joint_learning_says_what_its_gates_learned():
-    run = methods.run("dsmtl-jl(gate_after=1)", small(), budget="fast", progress=False)
+    run = methods.run("dsmtl-jl(gate_after=1)", small(), budget="fast(epochs=6)", progress=False)
     alphas = run.history[run.history["name"] == "alpha"].pivot(index="epoch", columns="task", values="value")
     assert list(alphas.index) == [1, 2, 3, 4, 5, 6] and run.model.gate_after == 1
     assert alphas.iloc[-1].to_dict() == run.learned["alpha"]
@@ -353,7 +353,7 @@ def test_whole_split_losses_are_means_over_samples_in_evaluation_mode():
 @pytest.mark.parametrize("interrupted_in", ["private", "public"])
 def test_a_staged_training_that_was_cut_off_ends_as_if_nothing_had_happened(interrupted_in, tmp_path, monkeypatch):
     problem, name = small(train=300), "dsmtl-il(guard=True)+rlw"
-    whole = methods.run(name, problem, seed=2, budget="fast", progress=False)
+    whole = methods.run(name, problem, seed=2, budget="fast(epochs=6)", progress=False)
     kind = models.STL if interrupted_in == "private" else models.DSMTL
     calls = []
 
@@ -366,8 +366,8 @@ def test_a_staged_training_that_was_cut_off_ends_as_if_nothing_had_happened(inte
     project = getattr(kind, "after_step", lambda model, step: None)
     monkeypatch.setattr(kind, "after_step", pull_the_plug, raising=False)
     with pytest.raises(KeyboardInterrupt):
-        methods.run(name, problem, seed=2, budget="fast", progress=False, checkpoint=tmp_path / "state")
-    again = methods.run(name, problem, seed=2, budget="fast", progress=False, checkpoint=tmp_path / "state")
+        methods.run(name, problem, seed=2, budget="fast(epochs=6)", progress=False, checkpoint=tmp_path / "state")
+    again = methods.run(name, problem, seed=2, budget="fast(epochs=6)", progress=False, checkpoint=tmp_path / "state")
     assert len(calls) == 8 + 6 * 3 - 6  # two epochs were kept
     assert same(state(whole.model), state(again.model)) and whole.learned == again.learned
     assert whole.history.equals(again.history) and whole.metrics == again.metrics

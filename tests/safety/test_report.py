@@ -2,13 +2,11 @@
 
 import json
 import math
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-import torch
 from torch import nn
 
 from mtlcourse import methods, runs, safety
@@ -297,21 +295,6 @@ def test_the_problems_own_learning_rate_takes_part():
     assert chosen["lr"].isna().all() and len(chosen) == 1
     plain = grid({math.nan: [0.2]}, {math.nan: 0.0})
     assert runs.selected(plain).equals(plain)
-
-
-# --- size -------------------------------------------------------------------------------------------------
-
-def test_a_thousand_runs_take_two_seconds():
-    names, seeds = ["stl", *(f"m{k}" for k in range(19))], range(50)
-    cells = [(f"task{t}", f"metric{j}") for t in range(3) for j in range(4)]
-    index = pd.MultiIndex.from_product([names, seeds, range(len(cells))], names=["method", "seed", "cell"])
-    many = index.to_frame(index=False)
-    many = many.assign(
-        task=[cells[c][0] for c in many["cell"]], metric=[cells[c][1] for c in many["cell"]], higher_is_better=True,
-        value=torch.rand(len(many), dtype=torch.float64).numpy(), train_loss=1.0, parameters=1, seconds=1.0)
-    start = time.perf_counter()
-    safety.report(many).to_markdown()
-    assert time.perf_counter() - start < 2
 
 
 def test_a_change_that_rounds_to_zero_has_no_sign():

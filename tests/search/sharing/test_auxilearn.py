@@ -212,7 +212,7 @@ def test_the_held_out_share_is_not_trained_on(monkeypatch):
 
 
 def test_what_was_learned_is_in_the_run():
-    run = methods.run("auxilearn+pcgrad", small(train=60), budget="fast", progress=False)
+    run = methods.run("auxilearn+pcgrad", small(train=60), budget="fast(epochs=6)", progress=False)
     last = run.history[(run.history["name"] == "weight") & (run.history["epoch"] == 6)]
     assert dict(zip(last["task"], last["value"], strict=True)) == run.learned["weights"]
     assert run.learned["parameters"]["phi"] == pytest.approx(list(run.learned["weights"].values()))

@@ -39,7 +39,7 @@ def three() -> Problem:
 
 
 def trained(name: str, problem: Problem, **options) -> methods.Run:
-    return methods.run(name, problem, budget="fast", progress=False, **options)
+    return methods.run(name, problem, budget="fast(epochs=6)", progress=False, **options)
 
 
 @functools.cache
@@ -253,7 +253,7 @@ def test_a_half_without_a_task_is_refused(name: str):
     problem.train.targets["size"][1:] = float("nan")
     problem.train = type(problem.train)(problem.train.inputs, problem.train.targets)
     with pytest.raises(ValueError, match="no labels for \\['size'\\]"):
-        methods.run(name, problem, budget="fast", progress=False)
+        methods.run(name, problem, budget="fast(epochs=6)", progress=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
