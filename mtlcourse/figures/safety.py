@@ -15,6 +15,7 @@ from ..safety import SafetyReport
 from ..training import Run
 from .style import COLUMN, panels
 
+START = 0.5  # a gate's value before the first step
 SIGNS = {"better": "better", "worse": "worse", "undecided": "?"}
 
 
@@ -93,8 +94,8 @@ def size_and_improvement(report: SafetyReport) -> Any:
 def gates(histories: Mapping[str, pd.DataFrame | Run | Sequence[Run]]) -> Any:
     """What the gates learned: alpha over epochs, one panel a method, one colour a task.
 
-    histories: `{method: run}`, several runs (thin lines, and their mean), or a history. Raises ValueError
-    when a history has no gates.
+    histories: `{method: run}`, several runs (thin lines, and their mean), or a history. Lines begin at epoch 0 with
+        one half, where all gates start. Raises ValueError when a history has no gates.
     """
     figure, axes = panels(1, len(histories))
     for axis, (method, given) in zip(axes[0], histories.items(), strict=True):
@@ -106,12 +107,14 @@ def gates(histories: Mapping[str, pd.DataFrame | Run | Sequence[Run]]) -> Any:
         ends = {}
         for number, (task, rows) in enumerate(alphas.groupby("task", sort=False)):
             wide = rows.pivot(index="epoch", columns="run", values="value")
+            wide.loc[0] = START
+            wide = wide.sort_index()
             if len(runs) > 1:
                 axis.plot(wide.index, wide, linewidth=0.8, alpha=0.4, color=f"C{number}")
             axis.plot(wide.index, wide.mean(axis=1), marker="o", markersize=3, color=f"C{number}")
             ends[task] = wide.mean(axis=1).iloc[-1], f"C{number}"
         _label_ends(axis, float(alphas["epoch"].max()), ends)
-        axis.axhline(0.5, color="0.7", linewidth=1, linestyle=":")
+        axis.axhline(START, color="0.7", linewidth=1, linestyle=":")
         axis.set(title=method, xlabel="epoch", ylabel="gate alpha (1: public)", ylim=(-0.02, 1.02))
     return figure
 

@@ -87,6 +87,7 @@ def test_gates_over_time(folder):
         ends = [pd.concat([run.history for run in made]).query("name == 'alpha' and stage != 'guard' and task == @task")
                 .query("epoch == epoch.max()")["value"].mean() for task in tasks]
         assert [line.get_ydata()[-1] for line in means] == pytest.approx(ends)
+        assert all((line.get_xdata()[0], line.get_ydata()[0]) == (0, 0.5) for line in means)
     figures.safety.gates({"one": chosen["dsmtl-jl"][0], "history": chosen["dsmtl-jl"][1].history})
     with pytest.raises(ValueError, match="history of 'hps' has no gates; it has loss"):
         figures.safety.gates({"hps": stored["hps"]})
