@@ -41,8 +41,8 @@ def second(answer: Callable) -> None:
     for name, learns in (("public", True), ("alpha", True), ("heads", True), ("private", False)):
         found = {id(parameter) in given for parameter in parts[name].parameters()}
         if found != {learns}:
-            raise NotYet(f"for a model after stage 1: expected {'all' if learns else 'none'} of the parameters of {name}, "
-                         f"got {'some' if True in found else 'none'}")
+            raise NotYet(f"for a model after stage 1: expected {'all' if learns else 'none'} of the parameters of "
+                         f"{name}, got {'some' if True in found else 'none'}")
         if learns and not all(parameter.requires_grad for parameter in parts[name].parameters()):
             raise NotYet(f"for a model after stage 1: expected gradients for {name}, got none, for it is frozen still")
 
