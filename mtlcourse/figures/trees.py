@@ -1,6 +1,6 @@
-"""The figures of learned architectures: trees, branch probabilities over epochs, where conflicts were noticed.
+"""The figures of learned architectures: supernets, trees, branch probabilities over epochs, where conflicts were noticed.
 
-Imports `models`, `plots`, `training`. Every function returns a matplotlib `Figure` and leaves showing it to the
+Imports `models`, `style`, `training`. Every function returns a matplotlib `Figure` and leaves showing it to the
 caller.
 """
 
@@ -51,7 +51,7 @@ def tree(architecture: Tree | Run | Groups) -> Any:
     for task, alpha in alphas.items():
         x, y = places[tuple(public)]
         axis.plot([x + 0.3, x + 0.88], [y, heights[task]], color="0.4", linestyle="--", linewidth=1)
-        axis.text(x + 0.95, heights[task] - 0.28, rf"$\alpha$ = {alpha:.2f}", va="center", fontsize=7)
+        axis.text(x + 0.95, heights[task] - 0.28, rf"$\alpha$ = {alpha:.2f}", va="center", fontsize=8)
     axis.set_xticks(range(1, len(groups) + 1), [f"module {stage}" for stage in range(1, len(groups) + 1)])
     axis.set(xlim=(-0.3, len(groups) + 1.7), ylim=(-len(paths) + 0.4, 0.6), yticks=[])
     axis.spines[["left", "bottom"]].set_visible(False)
@@ -81,8 +81,6 @@ def _leaves(paths: Mapping[str, Path]) -> list[str]:
 def _draw_modules(axis: Any, paths: Mapping[str, Path], heights: Mapping[str, float],
                   points: Mapping[str, int]) -> dict[tuple, tuple[float, float]]:
     """A box for each module, lines between them, branch points where tasks leave; where each module stands."""
-    from matplotlib.patches import FancyBboxPatch
-
     tasks = [task for task in paths if task != PUBLIC]
     members: dict[tuple, list[str]] = {(): list(paths)}
     for task, path in paths.items():
@@ -97,10 +95,9 @@ def _draw_modules(axis: Any, paths: Mapping[str, Path], heights: Mapping[str, fl
         parent, trunk = node[:-1], node[-1][1] == "shared"
         _connect(axis, places[parent], (x - 0.3, y))
         if any(points.get(task) == len(node) for task in who):
-            axis.text(x - 0.36, y + 0.06, str(len(node)), ha="right", va="bottom", fontsize=7)
+            axis.text(x - 0.36, y + 0.06, str(len(node)), ha="right", va="bottom", fontsize=8)
         colour = f"C{tasks.index(who[0])}" if len(who) == 1 and not trunk else SHARED
-        axis.add_patch(FancyBboxPatch((x - 0.26, y - 0.16), 0.52, 0.32, boxstyle="round,pad=0.04", facecolor=colour,
-                                      edgecolor="0.3", alpha=0.8, linewidth=0.8))
+        _box(axis, x, y, colour)
     return places
 
 
@@ -108,7 +105,7 @@ def _draw_leaf(axis: Any, task: str, end: tuple[float, float], height: float, po
     _connect(axis, end, (end[0] + 0.9, height))
     axis.text(end[0] + 0.95, height, task, va="center")
     if point is not None:
-        axis.text(end[0] + 0.84, height + 0.06, str(point), ha="right", va="bottom", fontsize=7)
+        axis.text(end[0] + 0.84, height + 0.06, str(point), ha="right", va="bottom", fontsize=8)
 
 
 def _connect(axis: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -116,6 +113,58 @@ def _connect(axis: Any, start: tuple[float, float], end: tuple[float, float]) ->
     x = start[0] + 0.3 if start[0] else 0.15
     corner = x + 0.12
     axis.plot([x, corner, corner, end[0]], [start[1], start[1], end[1], end[1]], color="0.4", linewidth=1, zorder=0)
+
+
+# --- before the choice ------------------------------------------------------------------------------------
+
+def supernet(probabilities: Mapping[str, Mapping[int, float]]) -> Any:
+    """All branches of all tasks at once: the trunk f_S in grey, below it each task's own encoder in its colour.
+
+    A line leaves the trunk at branch point p for the task's own module p, the last one for its head; the more
+    probable a branch, the thicker its line. A branch that has probability zero is not drawn.
+
+    probabilities: `{task: {p: beta_t^p}}` for p = 1 to P, as `Supernet.probabilities()` gives it.
+    Raises ValueError if a task has other branch points than 1 to P.
+    """
+    points = sorted({p for row in probabilities.values() for p in row})
+    if any(sorted(row) != list(range(1, len(points) + 1)) for row in probabilities.values()):
+        raise ValueError(f"The branch points are {[sorted(row) for row in probabilities.values()]}; draw a supernet in "
+                         "which every task has all of them, from 1 to P.")
+    last = points[-1]
+    figure, axes = panels(1, 1, 1.3 * (last + 1), 0.6 * (len(probabilities) + 1.4))
+    axis = axes[0, 0]
+    axis.text(0.0, 0.0, "x", ha="center", va="center")
+    _row(axis, 0.0, last - 1, SHARED, start=0.12)
+    for p in points:
+        axis.text(p - 0.5, 0.28, f"p = {p}", ha="center", fontsize=8)
+    axis.text(last - 0.3, 0.0, r"$f_S$", va="center", fontsize=8)
+    for number, (task, row) in enumerate(probabilities.items()):
+        height, colour = -1.0 - number, f"C{number}"
+        _row(axis, height, last - 1, colour, end=last + 0.1)
+        axis.text(last + 0.15, height, task, va="center")
+        for p in [p for p in points if row[p] > 0]:
+            x = p - 0.5 + 0.06 * (number - (len(probabilities) - 1) / 2)
+            axis.plot([x, x, p - 0.28 if p < last else x], [0.0, height, height], color=colour, zorder=0,
+                      linewidth=0.4 + 6 * row[p], solid_joinstyle="round", solid_capstyle="butt")
+    axis.set_xticks(range(1, last), [f"module {stage}" for stage in range(1, last)])
+    axis.set(xlim=(-0.2, last + 1.1), ylim=(-len(probabilities) - 0.4, 0.5), yticks=[])
+    axis.spines[["left", "bottom"]].set_visible(False)
+    axis.tick_params(length=0)
+    return figure
+
+
+def _row(axis: Any, height: float, modules: int, colour: str, start: float = 0.72, end: float | None = None) -> None:
+    """An encoder: `modules` boxes side by side on a thin line from `start` to `end`, or to the last branch point."""
+    axis.plot([start, modules + 0.5 if end is None else end], [height, height], color="0.4", linewidth=1, zorder=0)
+    for stage in range(1, modules + 1):
+        _box(axis, float(stage), height, colour)
+
+
+def _box(axis: Any, x: float, y: float, colour: str) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    axis.add_patch(FancyBboxPatch((x - 0.26, y - 0.16), 0.52, 0.32, boxstyle="round,pad=0.04", facecolor=colour,
+                                  edgecolor="0.3", alpha=0.8, linewidth=0.8))
 
 
 # --- over epochs ------------------------------------------------------------------------------------------
@@ -143,7 +192,7 @@ def branch_probabilities(history: pd.DataFrame | Run) -> Any:
         axis.set(title=task, xlabel="epoch of the search", ylim=(low - margin, high + margin))
     axes[0, 0].set_ylabel("probability")
     handles = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    axes[0, -1].legend([handles[f"p = {p}"] for p in points], [f"p = {p}" for p in points], fontsize=7,
+    axes[0, -1].legend([handles[f"p = {p}"] for p in points], [f"p = {p}" for p in points], fontsize=8,
                        loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

@@ -108,3 +108,21 @@ def test_a_history_without_a_search_is_told():
     for draw in (trees.branch_probabilities, trees.conflict_map):
         with pytest.raises(ValueError, match="The history has no rows"):
             draw(history)
+
+
+def test_a_supernet_shows_every_branch_as_thick_as_it_is_probable():
+    rows = {"a": {1: 0.7, 2: 0.3, 3: 0.0}, "b": {1: 0.1, 2: 0.2, 3: 0.7}, "c": {1: 0.2, 2: 0.2, 3: 0.6}}
+    figure = trees.supernet(rows)
+    assert len(boxes(figure)) == 2 + 3 * 2 and len({colour for *_, colour in boxes(figure)}) == 4
+    assert {"a", "b", "c", "p = 1", "p = 2", "p = 3"} < set(texts(figure))
+    branches = [line for line in figure.axes[0].lines if str(line.get_color()).startswith("C")]
+    assert len(branches) == 3 * 3 - 1  # one has no probability
+    widths = {}
+    for line in branches:
+        widths.setdefault(line.get_color(), []).append(line.get_linewidth())
+    assert widths["C0"][0] > widths["C0"][1] and widths["C1"] == sorted(widths["C1"])
+
+
+def test_a_supernet_needs_all_branch_points():
+    with pytest.raises(ValueError, match="1 to P"):
+        trees.supernet({"a": {1: 0.5, 2: 0.5}, "b": {2: 1.0}})
