@@ -17,15 +17,12 @@ def sharing_trees(answer: Callable) -> None:
 
 
 @exercise("14.2")
-def mixed(answer: Callable) -> None:
-    """The sum over branches, with softmax(b)."""
-    shared = [lambda z: 2 * z, lambda z: z + 1]
-    private = [lambda z: z * z, lambda z: z - 3]
-    x = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    branches = torch.stack([x * x - 3, 2 * x - 3, 2 * x + 1])
-    for b in ([0.0, 0.0, 0.0], [1.0, -1.0, 0.5], [-40.0, 40.0, -40.0]):
-        weights = torch.softmax(torch.tensor(b, dtype=torch.float64), 0)
-        expect(weights @ branches, answer(b, shared, private, x), f"for b={b}")
+def own_modules(answer: Callable) -> None:
+    """The sum over tasks of the mean of P - p, p being drawn with the probabilities beta."""
+    for betas, expected in (([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0]], 1.3), ([[1.0, 0.0, 0.0, 0.0]], 3.0),
+                            ([[0.25] * 4, [0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 0.0, 0.0]], 4.5)):
+        given = [torch.tensor(beta, dtype=torch.float64) for beta in betas]
+        expect(expected, answer(given), f"for betas={betas}")
 
 
 @exercise("14.3")
