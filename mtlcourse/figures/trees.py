@@ -1,4 +1,4 @@
-"""The figures of learned architectures: supernets, trees, branch probabilities over epochs, where conflicts were noticed.
+"""The figures of learned architectures: supernets, trees, branch probabilities over epochs, where tasks conflicted.
 
 Imports `models`, `style`, `training`. Every function returns a matplotlib `Figure` and leaves showing it to the
 caller.
