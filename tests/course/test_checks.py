@@ -3,6 +3,14 @@
 import pytest
 
 from mtlcourse.course.checks import check
+from mtlcourse.course.exercises import EXERCISES, expect
+
+
+@pytest.fixture(autouse=True)
+def count(monkeypatch):
+    """An exercise of our own, whose judge the tests know: the parameters of m tasks on one encoder."""
+    monkeypatch.setitem(EXERCISES, "01.1", lambda answer: expect(
+        17060.0, answer(2, 16400, 330), "for m=2, encoder=16400, head=330"))
 
 
 def test_right_wrong_and_broken_answers(capsys):
