@@ -109,9 +109,10 @@ def _sources(model: MTLModel, modules: list[nn.Module]) -> dict[nn.Module, set[n
     hooks = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
     training = model.training
     try:
-        device = next(model.parameters()).device
+        weight = next(model.parameters())  # in whose precision it computes, whatever that of the data
+        dtype = weight.dtype if model.input_dtype.is_floating_point else model.input_dtype
         with torch.enable_grad():
-            x = torch.zeros(2, *model.input_shape, device=device, dtype=model.input_dtype)
+            x = torch.zeros(2, *model.input_shape, device=weight.device, dtype=dtype)
             model.eval()(x.requires_grad_(x.is_floating_point()))
     finally:
         model.train(training)

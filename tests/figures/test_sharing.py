@@ -133,3 +133,9 @@ def test_looking_leaves_the_model_as_it_was():
     assert model.training and not any(module._forward_hooks for module in model.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_data_of_another_precision_than_the_model_do_not_matter():
+    model = models.HPS(small(("kind",)))
+    model.input_dtype = torch.float64
+    assert [box.tasks for box in boxes(model)] == [box.tasks for box in boxes(models.HPS(small(("kind",))))]
