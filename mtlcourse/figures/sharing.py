@@ -110,7 +110,8 @@ def _sources(model: MTLModel, modules: list[nn.Module]) -> dict[nn.Module, set[n
     training = model.training
     try:
         weight = next(model.parameters())  # in whose precision it computes, whatever that of the data
-        dtype = weight.dtype if model.input_dtype.is_floating_point else model.input_dtype
+        given = model.input_dtype
+        dtype = weight.dtype if given is None or given.is_floating_point else given
         with torch.enable_grad():
             x = torch.zeros(2, *model.input_shape, device=weight.device, dtype=dtype)
             model.eval()(x.requires_grad_(x.is_floating_point()))
