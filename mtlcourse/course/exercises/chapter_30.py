@@ -5,16 +5,18 @@ from collections.abc import Callable
 import numpy as np
 
 from ...safety import half_width
+from ...safety.evidence import LEAST, seeds_needed
 from . import NotYet, exercise, expect
 
 
 @exercise("30.1")
 def verdict(answer: Callable) -> None:
-    """On which side of zero the 95% t-interval of the paired differences lies; one seed decides nothing."""
-    cases = [[0.02, 0.03, 0.01, 0.02], [-0.02, -0.03, -0.01, -0.02], [0.05, -0.01, 0.02], [0.03, 0.02], [0.4]]
+    """On which side of zero the 95% t-interval of the paired differences lies, if three of them differ."""
+    cases = [[0.02, 0.03, 0.01, 0.02], [-0.02, -0.03, -0.01, -0.02], [0.05, -0.01, 0.02], [0.03, 0.0301],
+             [-0.02, -0.02, -0.02, -0.03], [0.02, 0.02, 0.02], [0.4]]
     for differences in cases:
-        mean, half = np.mean(differences), half_width(differences)
-        expected = "better" if mean - half > 0 else "worse" if mean + half < 0 else "undecided"
+        mean, half, enough = np.mean(differences), half_width(differences), len(set(differences)) >= LEAST
+        expected = "undecided" if not enough or abs(mean) <= half else "better" if mean > 0 else "worse"
         got = answer(np.array(differences))
         if got != expected:
             raise NotYet(f"for differences={differences}: expected {expected!r}, got {got!r}")
@@ -34,10 +36,8 @@ def cheapest(answer: Callable) -> None:
 
 
 @exercise("30.3")
-def seeds_needed(answer: Callable) -> None:
-    """Least n with t(n) sigma / sqrt(n) below the effect, t the 97.5% quantile with n - 1 degrees of freedom."""
-    from scipy.stats import t
-
-    for effect, sigma in ((0.01, 0.01), (0.02, 0.01), (0.005, 0.012)):
-        expected = next(n for n in range(2, 1000) if t.ppf(0.975, n - 1) * sigma / n**0.5 < effect)
+def needed(answer: Callable) -> None:
+    """What `evidence.seeds_needed` counts: so many seeds that a test at 5% decides in four cases of five."""
+    for effect, sigma in ((0.01, 0.01), (0.02, 0.01), (0.005, 0.012), (0.5, 0.01)):
+        expected = seeds_needed(np.array([effect]), np.array([sigma]), 0.05)[0]
         expect(expected, answer(effect, sigma), f"for effect={effect} and sigma={sigma}")
