@@ -37,7 +37,7 @@ DIAGNOSTICS = {  # as `fit(diagnostics=True)` notes them, and what their axis sa
     "cosine": "cosine of task gradients",
     "conflict_rate": "pairs in conflict (share)",
     "magnitude_similarity": "similarity of lengths",
-    "condition_number": "condition number of K"}
+    "condition_number": "condition number of G"}
 
 
 def diagnostics(histories: Mapping[str, pd.DataFrame | Run], modules: bool = False) -> Any:
@@ -69,7 +69,7 @@ def diagnostics(histories: Mapping[str, pd.DataFrame | Run], modules: bool = Fal
                 axis.yaxis.set_minor_formatter("{x:.3g}")
     for row in axes:
         row[0].axhline(0.0, color="0.7", linewidth=1, linestyle=":")
-    axes[0, -1].legend(fontsize=7)
+    axes[0, -1].legend(fontsize=8)
     return figure
 
 
