@@ -164,7 +164,7 @@ def test_the_losses_of_the_policies():
 
 def test_strong_losses_of_the_policies_decide_alone(monkeypatch):
     monkeypatch.setitem(methods.BUDGETS, "fast", {"epochs": 20})
-    run = methods.run("adashare(sparsity=100)", three(), budget="fast(epochs=6)", lr=0.02, progress=False)
+    run = methods.run("adashare(sparsity=100)", three(), budget="fast", lr=0.02, progress=False)
     assert run.learned == {"policies": {name: [1, 0, 0] for name in THREE}}
     assert list(run.model.stages) == ["1"]
 
@@ -205,7 +205,7 @@ def test_sparsity_counts_open_decisions_only(curriculum: bool):
 def test_no_decision_drifts_before_it_opens(monkeypatch):
     """P(pass) stays at a half, by search's own steps, until the epoch in which the curriculum opens the module."""
     monkeypatch.setitem(methods.BUDGETS, "fast", {"epochs": 12})
-    history = methods.run("adashare(sparsity=1.0)", three(), budget="fast(epochs=6)", lr=0.05, progress=False).history
+    history = methods.run("adashare(sparsity=1.0)", three(), budget="fast", lr=0.05, progress=False).history
     rows = history[(history["stage"] == "search") & (history["name"] == "pass_2")]
     model = AdaShare(three())
     model.prepare(12, 2)

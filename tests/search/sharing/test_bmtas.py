@@ -119,7 +119,7 @@ def test_a_dear_resource_makes_tasks_share(monkeypatch):
     monkeypatch.setitem(methods.BUDGETS, "fast", {"epochs": 20})
     cost = {}
     for resource in (0, 100.0):
-        run = methods.run(f"bmtas(resource={resource})", small(THREE, train=60), budget="fast(epochs=6)", lr=0.05,
+        run = methods.run(f"bmtas(resource={resource})", small(THREE, train=60), budget="fast", lr=0.05,
                           progress=False)
         cost[resource] = run.learned["expected_cost"]
     assert cost[100.0] == pytest.approx(1, abs=0.05) and run.model.paths == dict.fromkeys(THREE, ["shared"] * 2)

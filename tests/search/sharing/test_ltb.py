@@ -152,7 +152,7 @@ def test_the_temperature_falls_exponentially_after_the_warm_up():
 @pytest.mark.parametrize(("epochs", "warm"), [(1, 0), (6, 1), (20, 2)])
 def test_a_tenth_of_the_epochs_is_for_the_weights_alone(epochs: int, warm: int, monkeypatch):
     monkeypatch.setitem(methods.BUDGETS, "fast", {"epochs": epochs})
-    run = methods.run("ltb", small(), budget="fast(epochs=6)", progress=False)
+    run = methods.run("ltb", small(), budget="fast", progress=False)
     found = run.history[(run.history["name"] == "stage_1_size") & (run.history["task"] == "kind")]["value"].tolist()
     assert found[:warm] == [0.5] * warm and all(value != 0.5 for value in found[warm:])
 

@@ -123,7 +123,7 @@ def test_entropy_makes_gates_decide(monkeypatch):
     monkeypatch.setitem(methods.BUDGETS, "fast", {"epochs": 15})
     spread = {}
     for entropy in (0, 10):
-        run = methods.run(f"mtl-nas(entropy={entropy})", small(), budget="fast(epochs=6)", lr=0.08, progress=False)
+        run = methods.run(f"mtl-nas(entropy={entropy})", small(), budget="fast", lr=0.08, progress=False)
         last = run.history[(run.history["epoch"] == 15) & run.history["name"].str.startswith("edge_")]["value"]
         spread[entropy] = (last - 0.5).abs().min()
     assert spread[10] > 0.3 > spread[0]
