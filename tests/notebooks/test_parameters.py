@@ -15,7 +15,7 @@ OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["delta=0.2"], "09": ["
        "12": ["copy_seeds=[3]"],
        "13": ["seeds=[3]"],
        "14": ["factor=4.0"], "15": ["draws=12"], "20": ["many=4"],
-       "30": ["problem=rooms", "methods=['stl', 'hps']", "seeds=[4]", "folder=../build/benchmark"],
+       "30": ["problem=rooms", "methods=['stl', 'stl-wide']", "seeds=[4]", "folder=../build/benchmark"],
        "90": ["word=attention"],
        "10": ["seeds=[3]"], "23": ["seeds=[3, 5]"],
        "31": ["problem=rooms", "live_methods=['hps', 'dsmtl-il+pcgrad']", "seeds=[4]"]}
