@@ -20,9 +20,6 @@ CODE_LINES, SETUP_LINES = 25, 8
 CODE_CELLS, WORDS = (10, 30), (1_200, 2_600)
 FAST_SECONDS, ALL_FAST_SECONDS = 90, 1_500
 TAGS = {"parameters", "raises-exception", outputs.ABOUT, outputs.FREE}
-# Lessons that are older than these limits, and not yet rewritten to them.
-BEING_REWRITTEN: set[str] = set()
-OLD_CODE_CELLS, OLD_WORDS = (10, 40), (1_400, 3_500)
 SECTIONS = ("Learning goals", "Before you start", "Time", "Summary", "Exercises", "References")
 # The first page orients and the glossary is looked up: neither has to be as long, or to set exercises.
 BRIEF = {"00", "90"}
@@ -38,9 +35,7 @@ def faults(path: Path) -> list[str]:
     notebook = lessons.load(path)
     found = [*_whole(path, notebook), *_text(path, notebook), *_order(notebook), *_parameters(notebook)]
     for cell in lessons.code_cells(notebook):
-        told = [*_source(cell["source"]), *_outputs(cell)]
-        if path.name[:2] not in BEING_REWRITTEN:
-            told += [*_kind(cell), *_alt_texts(cell)]
+        told = [*_source(cell["source"]), *_outputs(cell), *_kind(cell), *_alt_texts(cell)]
         found += [f"[{cell['execution_count']}] {fault}" for fault in told]
     return found
 
@@ -64,14 +59,13 @@ def _whole(path: Path, notebook: dict[str, Any]) -> Iterator[str]:
 
 
 def _text(path: Path, notebook: dict[str, Any]) -> Iterator[str]:
-    brief, old = path.name[:2] in BRIEF, path.name[:2] in BEING_REWRITTEN
-    words_allowed, cells_allowed = (OLD_WORDS, OLD_CODE_CELLS) if old else (WORDS, CODE_CELLS)
+    brief = path.name[:2] in BRIEF
     prose = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown")
     for section in SECTIONS:
         if section not in prose and not (brief and section in ("Exercises", "References")):
             yield f"has no section {section!r}"
     words, cells = len(prose.split()), len(lessons.code_cells(notebook))
-    for count, what, (least, most) in ((words, "words", words_allowed), (cells, "code cells", cells_allowed)):
+    for count, what, (least, most) in ((words, "words", WORDS), (cells, "code cells", CODE_CELLS)):
         if not (0 if brief else least) <= count <= most:
             yield f"has {count} {what}, {least} to {most} are allowed"
     for target in re.findall(r"\]\(([^)\s]+)[^)]*\)", prose):

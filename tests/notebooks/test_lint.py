@@ -19,20 +19,6 @@ def test_notebook_is_in_shape(path: Path):
     assert not lint.faults(path)
 
 
-def test_only_lessons_that_there_are_wait_to_be_rewritten():
-    assert lint.BEING_REWRITTEN <= {path.name[:2] for path in COURSE}
-
-
-def test_a_lesson_that_waits_is_held_to_the_old_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lint, "BEING_REWRITTEN", {"02"})
-    made = good()
-    prose("word", "word word")(made)
-    kind("nbval-check-output")(made)
-    assert check(tmp_path, made) == []
-    prose("word", "word word")(made)
-    assert any("words, 1400 to 3500" in fault for fault in check(tmp_path, made))
-
-
 def test_every_notebook_has_a_place_in_the_reading_order():
     strangers = {path.name for path in FOLDER.glob("*.ipynb")} - {path.name for path in COURSE}
     numbers = [path.name[:2] for path in COURSE]
@@ -69,13 +55,6 @@ def check(folder: Path, made: NotebookNode) -> list[str]:
     for name in ("01_before", "03_after"):
         write(folder, name, notebook(title="Other\n\nWhat?\n\n## A place"))
     return lint.faults(write(folder, "02_here", made))
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_exempt(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest):
-    """The samples are held to today's limits, whatever lesson bears their number."""
-    if "path" not in request.fixturenames:
-        monkeypatch.setattr(lint, "BEING_REWRITTEN", set())
 
 
 def test_a_good_notebook_has_no_faults(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 from nbformat import v4
 
 from mtlcourse.course import lessons
-from tests.notebooks import lint, quotes
+from tests.notebooks import quotes
 from tests.notebooks.samples import notebook, write
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -15,8 +15,7 @@ COURSE = sorted(path for path in FOLDER.glob("*.ipynb") if lessons.NAME.fullmatc
 ALLOWED = tomllib.loads((FOLDER / "allowed_numbers.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [path for path in COURSE if path.name[:2] not in lint.BEING_REWRITTEN],
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
 def test_what_a_lesson_quotes_it_prints(path: Path):
     assert not quotes.unfounded(path, ALLOWED["everywhere"] | ALLOWED.get(path.name[:2], {}))
 
