@@ -105,6 +105,14 @@ def test_options_of_problems_and_methods_count():
 
 # --- without torchvision ---------------------------------------------------------------------------------
 
+def test_every_architecture_is_among_the_stored_counts():
+    """If not: see tests/vision/test_counts.py, which counts them again where torchvision is."""
+    assert set(counted.stored()["problem"]) == set(counted.TABLES) <= set(data.names())
+    for problem in counted.TABLES:
+        of_it = counted.stored()[counted.stored()["problem"] == problem]
+        assert set(methods.names()) <= set(of_it["name"]), problem
+
+
 def test_without_torchvision_the_stored_counts_are_shown_and_said_to_be(no_torchvision):
     frame, note = counts.count_or_recall("nyuv2")
     assert "need torchvision" in note and "stored" in note
