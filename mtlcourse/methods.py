@@ -33,7 +33,7 @@ from .search.sharing.ltb import LTB, ltb
 from .search.sharing.mtl_nas import MTLNAS, mtl_nas
 from .tasks import Problem
 from .training import Run, train_losses
-from .training.procedures import Setting, dsmtl_il, dsmtl_jl, train_once
+from .training.procedures import Setting, dsmtl_il, dsmtl_jl, srdml, train_once
 
 BATCH_SIZE = 128
 # What a budget means for a problem that does not say it itself (`Problem.training`): at least so many epochs and at
@@ -209,6 +209,7 @@ register("dmtrl", models.DMTRL)
 register("tnrmtl", models.TNRMTL)
 register("mrn", models.MRN)
 register("rotograd", models.RotoGrad)
+register("srdml", models.SRDML, srdml)
 register("maxroam", models.MaxRoam)
 register("tsn", models.TSN)
 register("tree", models.Tree)

@@ -13,17 +13,18 @@ from torch import nn
 
 from ..files import imported, unknown
 from .backbones import deeplab_resnet, mobilenet, resnet, vgg, wide_resnet
-from .decoders import DenseDecoder, decoder
+from .decoders import ACTIVATIONS, DenseDecoder, decoder, deeper
 from .plain import conv, mlp
 from .staged import ShapesOnly, StagedEncoder, size, trial
 
-__all__ = ["BUILDERS", "DenseDecoder", "ShapesOnly", "StagedEncoder", "build", "conv", "decoder", "deeplab_resnet",
-           "mlp", "mobilenet", "resnet", "size", "trial", "vgg", "wide_resnet"]
+__all__ = ["ACTIVATIONS", "BUILDERS", "DenseDecoder", "ShapesOnly", "StagedEncoder", "build", "conv", "decoder",
+           "deeper", "deeplab_resnet", "mlp", "mobilenet", "resnet", "size", "trial", "vgg", "wide_resnet"]
 
 # All but the first two need the `vision` extra.
 BUILDERS: dict[str, Callable[..., StagedEncoder]] = {
     "mlp": mlp, "conv": conv, "resnet": resnet, "deeplab_resnet": deeplab_resnet, "vgg": vgg, "mobilenet": mobilenet,
     "wide_resnet": wide_resnet}
+HEAD = ("head", "activation")  # what a spec says of the heads
 
 
 def build(spec: Mapping, input_shape: Sequence[int], dtype: torch.dtype | None = None) -> StagedEncoder:
@@ -31,6 +32,8 @@ def build(spec: Mapping, input_shape: Sequence[int], dtype: torch.dtype | None =
 
     One of your own is the address of a function, `{"name": "package.module:function", "width": 32}`, which is called
     as `function(input_shape, width=32)` and returns new stages: a list of modules, or a `StagedEncoder`.
+    Two options belong to every encoder, and so to every architecture: `"head": [128]` gives each task's head a hidden
+    layer of that width on the flattened map, and `"activation": "softplus"` what follows it (default: "relu").
     dtype: of the inputs, see `StagedEncoder`; a function gives it itself where it returns one.
     Raises ValueError for an unknown name or option, naming the known ones, TypeError for stages that are none.
 
@@ -39,6 +42,13 @@ def build(spec: Mapping, input_shape: Sequence[int], dtype: torch.dtype | None =
     """
     options = dict(spec)
     name = options.pop("name", None)
+    if (hidden := {key: options.pop(key) for key in HEAD if key in options}):
+        if "head" not in hidden:
+            raise ValueError(f"activation={hidden['activation']!r} is that of a head's hidden layers; give their "
+                             "widths, such as 'head': [128].")
+        encoder = build({"name": name, **options}, input_shape, dtype)
+        encoder.decoder = deeper(hidden["head"], hidden.get("activation", "relu"))
+        return encoder
     if isinstance(name, str) and ":" in name:
         return _own(name, options, input_shape, dtype)
     if name not in BUILDERS:

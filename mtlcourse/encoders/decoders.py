@@ -1,11 +1,18 @@
-"""Decoders, the "heads" that turn a representation into one task's prediction. Imports `tasks`."""
+"""Decoders, the "heads" that turn a representation into one task's prediction. Imports `files`, `tasks`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
+from ..files import unknown
 from ..tasks import Task
+
+# Of heads with hidden layers. The smooth ones have second derivatives, ReLU's are zero.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU, "softplus": nn.Softplus, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
 class DenseDecoder(nn.Module):
@@ -37,3 +44,31 @@ def decoder(task: Task, shape: Sequence[int], input_shape: Sequence[int]) -> nn.
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[0], task.out_channels))
     linear = nn.Linear(math.prod(shape), task.out_channels)
     return linear if len(shape) == 1 else nn.Sequential(nn.Flatten(), linear)
+
+
+def deeper(widths: Any, activation: str = "relu") -> Callable[..., nn.Module]:
+    """What makes heads with hidden layers: each task's map is flattened, then passes layers of these widths.
+
+    widths: a list.  activation: after each hidden layer, one of `ACTIVATIONS`.
+    Raises ValueError for widths that are none and for an unknown activation; and, where it meets a task that
+    predicts every pixel, then.
+
+    >>> deeper([16])(Task("a", nn.functional.mse_loss, {}, 1), (3, 4, 4), (1, 8, 8))[1]
+    Linear(in_features=48, out_features=16, bias=True)
+    """
+    if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise ValueError(f"head={widths!r} must be a list of widths of hidden layers, such as [128].")
+    if activation not in ACTIVATIONS:
+        raise ValueError(unknown("activation of a head", str(activation), ACTIVATIONS))
+    return partial(_deep, tuple(widths), activation)
+
+
+def _deep(widths: tuple[int, ...], activation: str, task: Task, shape: Sequence[int], input_shape: Sequence[int]
+          ) -> nn.Module:
+    if task.dense:
+        raise ValueError(f"Task {task.name!r} predicts every pixel, and hidden layers see a flattened map: leave out "
+                         f"head={list(widths)} of the encoder, dense tasks have decoders of their own.")
+    sizes = [math.prod(shape), *widths]
+    hidden = [layer for before, after in zip(sizes, widths, strict=False)
+              for layer in (nn.Linear(before, after), ACTIVATIONS[activation]())]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], task.out_channels))

@@ -11,6 +11,7 @@ from .mtan import MTAN
 from .nddr import NDDR
 from .roaming import MaxRoam
 from .rotograd import RotoGrad
+from .srdml import SRDML
 from .stl import STL
 from .switching import TSN
 from .tensors import DMTRL, TNRMTL
@@ -19,5 +20,5 @@ from .wide import WideHPS, WideSTL
 
 __all__ = [
     "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "HPS", "MMoE", "MRN", "MTAN", "MTLModel", "MaxRoam", "NDDR",
-    "PLE", "RotoGrad", "STL", "TNRMTL", "TSN", "Tree", "WideHPS", "WideSTL",
+    "PLE", "RotoGrad", "SRDML", "STL", "TNRMTL", "TSN", "Tree", "WideHPS", "WideSTL",
 ]

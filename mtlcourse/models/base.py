@@ -41,6 +41,7 @@ class MTLModel(nn.Module):
     """
 
     _encoder: Encoder
+    differentiates_twice = False  # whether training needs gradients of gradients, which compiled models do not have
 
     def __init__(self, problem: Problem, encoder: Encoder = None):
         super().__init__()

@@ -1,6 +1,6 @@
 """How a method trains its model: once, or in stages.
 
-Imports `models`, `training`. A procedure is a function
+Imports `models`, `tasks`, `void`, and its folder's `loop`. A procedure is a function
 `procedure(problem, build, strategy, setting, **options) -> Run`; its keyword-only arguments are options
 of the method's name, as in "dsmtl-il(guard=True)".
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from ..models import DSMTL
 from ..tasks import Problem
+from ..void import valid_mask
 from .loop import Run, evaluate, fit, train_losses
 
 Build = Callable[[Problem], nn.Module]
@@ -53,6 +54,37 @@ def in_stages(runs: Mapping[str, Run]) -> Run:
     cost = {**last.cost, **sums}
     return Run(pd.concat(histories, ignore_index=True), last.metrics, last.model, last.config, last.learned, cost,
                list(runs), last.train_losses, last.higher_is_better, last.test_data)
+
+
+# --- task relations ---------------------------------------------------------------------------------------
+
+def srdml(problem: Problem, build: Build, strategy: Any, setting: Setting) -> Run:
+    """Train once; `learned["relation"]` is what the regulariser made of the pairs: `{task: {other: share}}`.
+
+    Raises ValueError for a task whose training targets are all the same: it needs no feature, so it has no saliency,
+    and all that could be said of its relations would be chance.
+    """
+    refuse_constant_targets(problem)
+    run = train_once(problem, build, strategy, setting)
+    shares = run.model.relation().tolist()
+    run.learned = {"relation": {one: dict(zip(run.model.task_names, row, strict=True))
+                                for one, row in zip(run.model.task_names, shares, strict=True)}}
+    return run
+
+
+def refuse_constant_targets(problem: Problem) -> None:
+    """Raise ValueError for a task with less than two different targets in the training split."""
+    seen: dict[str, tuple[Tensor, bool]] = {}  # the first target, and whether there was another
+    for batch in problem.train.batches(512):
+        for name, target in batch.targets.items():
+            values = target[valid_mask(target)]
+            if len(values):
+                first, differs = seen.get(name, (values[0], False))
+                seen[name] = first, differs or bool((values != first).any())
+    constant = [task.name for task in problem.tasks if not seen.get(task.name, (None, False))[1]]
+    if constant:
+        raise ValueError(f"The training targets of {constant} are all the same. A task that needs no input looks at no "
+                         "feature; leave it out, or give samples with other answers.")
 
 
 # --- deep safe multi-task learning ------------------------------------------------------------------------

@@ -69,6 +69,7 @@ class StrategyStep:
         self.settings = {"strategy": described(engine.strategy), "at": engine.at, **(settings or {})}
         self.optimizers, self.steps, self.epoch, self.prepared = [optimizer], 0, 0, False
         self.seen: list[dict[str, Any]] = []
+        self.auxiliary, self.auxiliaries = torch.zeros(()), 0  # the sum of auxiliary losses since the last look
         self.sums, self.counts = [torch.zeros(len(engine.tasks), dtype=torch.float64) for _ in range(2)]
         self.hooks: dict[str, Callable] = {name: getattr(model, name) for name in HOOKS if hasattr(model, name)}
 
@@ -78,7 +79,7 @@ class StrategyStep:
             self.optimizer.zero_grad(set_to_none=True)
             return {}  # no sample of this batch has a label
         self.backward(losses, auxiliary)
-        return self.update(again=lambda: self.losses(batch)[0])
+        return self.update(again=lambda: self.task_losses(batch))
 
     def backward(self, losses: Mapping[str, Tensor], auxiliary: Tensor | None = None) -> TaskWeights:
         """Fill `.grad` with this step's gradients, in place of what was there; returns the weights that were used.
@@ -88,6 +89,8 @@ class StrategyStep:
         self.optimizer.zero_grad(set_to_none=True)
         weights = self.engine.backward(losses, auxiliary)
         self.prepared = True
+        if auxiliary is not None:
+            self.auxiliary, self.auxiliaries = auxiliary.detach() + self.auxiliary.to(auxiliary), self.auxiliaries + 1
         if self.engine.diagnostics:
             self.seen.append(self.engine.seen)
         if "after_backward" in self.hooks:
@@ -125,10 +128,18 @@ class StrategyStep:
             auxiliary = self.hooks["auxiliary_loss"](batch, predictions) if "auxiliary_loss" in self.hooks else None
             return mean_losses(self.tasks, predictions, batch), auxiliary
 
+    def task_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Each present task's mean loss on `batch`, for a look without gradients, which no auxiliary loss need bear."""
+        with self.autocast(), explained(self.model, batch):
+            return mean_losses(self.tasks, self.forward(batch.inputs), batch)
+
     def seen_so_far(self) -> dict[str, dict[str, float]]:
-        """`{"shared": {measure: mean}, "module_1": ...}` since the last call; empty without diagnostics."""
-        seen, self.seen = self.seen, []
-        return average(seen, self.engine.tasks)
+        """Means since the last call: `{"model": {"auxiliary_loss": mean}}` of a model that has one, and with
+        diagnostics `{"shared": {measure: mean}, "module_1": ...}`."""
+        seen, auxiliary, count = self.seen, self.auxiliary, self.auxiliaries
+        self.seen, self.auxiliary, self.auxiliaries = [], torch.zeros(()), 0
+        of_model = {"model": {"auxiliary_loss": auxiliary.item() / count}} if count else {}
+        return of_model | average(seen, self.engine.tasks)
 
     def end_epoch(self) -> dict[str, float]:
         """Tell strategy and model that an epoch is over, and return its mean losses: over the steps since the last."""
@@ -168,8 +179,11 @@ def make_step(tasks: Sequence[Task | str], model: nn.Module, strategy: Strategy 
 
     tasks: of the model; names do where the losses are computed outside.
     Other arguments as in `training.fit`; the model is on its device already.
-    Raises ValueError for tasks that are not the model's.
+    Raises ValueError for tasks that are not the model's, and for `compile` with a model that differentiates twice.
     """
+    if compile and getattr(model, "differentiates_twice", False):
+        raise ValueError(f"{type(model).__name__} needs gradients of gradients, which a compiled model cannot give. "
+                         "Train it with compile=False.")
     settings = {"strategy": described(strategy), "at": at, "optimizer": described(optimizer), "lr": lr,
                 "weight_decay": weight_decay, "precision": precision, "compile": compile, "diagnostics": diagnostics}
     strategy = make(strategy) if isinstance(strategy, str) else strategy

@@ -31,6 +31,33 @@ def test_shapes_are_those_of_the_branch_points(spec, input_shape):
     assert z.shape == (3, *encoder.out_shape)
 
 
+def test_a_spec_says_what_hidden_layers_every_architectures_heads_have():
+    spec = SPECS["conv"][0] | {"head": [7, 5], "activation": "softplus"}
+    head = build(spec, (3, 9, 7)).decoder(data.binary("big"), (8, 5, 4), (3, 9, 7))
+    assert [type(layer).__name__ for layer in head] == ["Flatten", *["Linear", "Softplus"] * 2, "Linear"]
+    assert [layer.out_features for layer in head if isinstance(layer, nn.Linear)] == [7, 5, 1]
+    assert head(torch.rand(2, 8, 5, 4)).shape == (2, 1)
+    problem = small()
+    for architecture in (models.STL, models.HPS, models.DSMTL, models.CrossStitch, models.MMoE, models.MRN):
+        model = architecture(problem, problem.encoder | {"head": [9]})
+        assert all(isinstance(made[2], nn.ReLU) and made[1].out_features == 9 for made in model.heads.values())
+    assert isinstance(build({"name": "mlp", "widths": [6, 5]}, (4,)).decoder(data.binary("big"), (5,), (4,)), nn.Linear)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"head": 128}, "a list of widths"), ({"head": [0]}, "a list of widths"), ({"activation": "tanh"}, "give their"),
+    ({"head": [5], "activation": "sine"}, "Unknown activation of a head 'sine'"), ({"heads": [5]}, "'heads'")])
+def test_heads_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        build({"name": "mlp", "widths": [6]} | change, (4,))
+
+
+def test_dense_tasks_have_decoders_of_their_own():
+    encoder = build(SPECS["conv"][0] | {"head": [5]}, (3, 9, 7))
+    with pytest.raises(ValueError, match="'depth' predicts every pixel"):
+        encoder.decoder(data.depth("depth"), encoder.out_shape, (3, 9, 7))
+
+
 @pytest.mark.parametrize("spec, input_shape", SPECS.values(), ids=SPECS)
 def test_the_first_and_the_other_stages_make_the_whole(spec, input_shape):
     encoder = build(spec, input_shape).eval()
