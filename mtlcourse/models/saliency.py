@@ -65,8 +65,7 @@ def between(saliency: Saliency, distance: str) -> Distances:
     if distance == "l1":
         precise = saliency.to(torch.promote_types(saliency.dtype, torch.float32))
         return torch.cdist(precise, precise, p=1.0)
-    precise = saliency.double()
-    gram = precise @ precise.mT
+    gram = _Gram.apply(saliency)
     if distance == "inner":
         return gram
     squares = gram.diagonal(dim1=-2, dim2=-1)
@@ -89,6 +88,23 @@ def lengths(saliency: Saliency, distance: str) -> Float[Tensor, "batch tasks"]:
 def normalised(saliency: Saliency) -> Saliency:
     """Each task's saliency on each sample, divided by its Euclidean length; zero stays zero."""
     return saliency / lengths(saliency, "l2").masked_fill(~saliency.any(-1), 1.0).to(saliency)[..., None]
+
+
+class _Gram(torch.autograd.Function):
+    """`S S^T` of each sample in float64, with one product in the backward pass, `(G + G^T) S`, where autograd has two."""
+
+    @staticmethod
+    def forward(ctx, saliency: Saliency) -> Distances:
+        precise = saliency.double()
+        ctx.save_for_backward(precise)
+        ctx.dtype = saliency.dtype
+        return precise @ precise.mT
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g: Distances) -> Saliency:
+        (precise,) = ctx.saved_tensors
+        return ((g + g.mT) @ precise).to(ctx.dtype)
 
 
 def _root(x: Tensor, positive: Bool[Tensor, "..."]) -> Tensor:
