@@ -91,7 +91,7 @@ def normalised(saliency: Saliency) -> Saliency:
 
 
 class _Gram(torch.autograd.Function):
-    """`S S^T` of each sample in float64, with one product in the backward pass, `(G + G^T) S`, where autograd has two."""
+    """`S S^T` of each sample in float64; `(G + G^T) S`, the backward pass, is one product where autograd has two."""
 
     @staticmethod
     def forward(ctx, saliency: Saliency) -> Distances:
