@@ -1,13 +1,14 @@
 """Tasks of the usual kinds: the loss and the measures that the field uses for each.
 
-Imports `losses`, `metrics` and `tasks`. Each function returns a `Task`; a task of another kind is written
+Imports `files`, `losses`, `metrics` and `tasks`. Each function returns a `Task`; a task of another kind is written
 with `Task(...)` itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from .. import losses, metrics
+from ..files import unknown
 from ..tasks import Task
 
 Measures = dict[str, Callable[[], metrics.Metric]]
@@ -27,15 +28,30 @@ def classification(name: str, classes: int, dense: bool = False) -> Task:
     return Task(name, losses.cross_entropy, {"accuracy": metrics.Accuracy}, classes, dense)
 
 
-def binary(name: str, dense: bool = False) -> Task:
-    """Yes or no, from one logit: binary cross-entropy; accuracy and the F1 of yes."""
-    return Task(name, losses.binary_cross_entropy, {"accuracy": metrics.Accuracy, "f1": metrics.F1}, 1, dense)
+def binary(name: str, dense: bool = False, measures: Sequence[str] = ("accuracy", "f1")) -> Task:
+    """Yes or no, from one logit: binary cross-entropy; accuracy and the F1 of yes.
+
+    measures: which ones, of "accuracy", "auc", and of yes "precision", "recall" and "f1". Where yes is rare, accuracy
+        says little: always no has 0.9 of it where one in ten is yes, a recall of 0, and an AUC of 0.5.
+    Raises ValueError for others, and for none.
+
+    >>> list(binary("cat", measures=("auc", "recall")).metrics)
+    ['auc', 'recall']
+    """
+    known: Measures = {"accuracy": metrics.Accuracy, "auc": metrics.AUC, "precision": metrics.Precision,
+                       "recall": metrics.Recall, "f1": metrics.F1}
+    return Task(name, losses.binary_cross_entropy, _chosen(name, measures, known), 1, dense)
 
 
-def regression(name: str, channels: int = 1) -> Task:
-    """So many real numbers a sample, targets (samples, channels): mean squared error; the same and R2."""
-    measures: Measures = {"mse": metrics.MSE, "r2": partial(metrics.R2, channels)}
-    return Task(name, losses.mse, measures, channels, kind="regression")
+def regression(name: str, channels: int = 1, measures: Sequence[str] = ("mse", "r2")) -> Task:
+    """So many real numbers a sample, targets (samples, channels): mean squared error; the same and R2.
+
+    measures: which ones, of "mse", "rmse", "mae" and "r2".
+    Raises ValueError for others, and for none.
+    """
+    known: Measures = {"mse": metrics.MSE, "rmse": metrics.RMSE, "mae": metrics.MAE,
+                       "r2": partial(metrics.R2, channels)}
+    return Task(name, losses.mse, _chosen(name, measures, known), channels, kind="regression")
 
 
 def segmentation(name: str, classes: int) -> Task:
@@ -58,3 +74,11 @@ def normals(name: str) -> Task:
     within: Measures = {f"within_{degrees}": partial(metrics.AngleWithin, degrees) for degrees in (11.25, 22.5, 30)}
     measures: Measures = {"mean_angle": metrics.MeanAngle, "median_angle": metrics.MedianAngle, **within}
     return Task(name, losses.cosine, measures, 3, dense=True, kind="regression")
+
+
+def _chosen(name: str, measures: Sequence[str], known: Measures) -> Measures:
+    """Those of `known` that are named in `measures`, in that order; ValueError for a name that is not there."""
+    for measure in measures:
+        if measure not in known:
+            raise ValueError(unknown(f"measure of task {name!r}", str(measure), known))
+    return {measure: known[measure] for measure in measures}

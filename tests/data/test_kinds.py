@@ -33,6 +33,11 @@ KINDS = {
               ["abs_error", "rel_error"]),
     "normals": (data.normals("t"), reals(SAMPLES, 3, HEIGHT, WIDTH), reals(SAMPLES, 3, HEIGHT, WIDTH),
                 ["mean_angle", "median_angle", "within_11.25", "within_22.5", "within_30"]),
+    "rare": (data.binary("t", measures=("accuracy", "auc", "precision", "recall")),
+             torch.tensor([[1.0], [-2.0], [0.5], [2.0], [-1.0]]), torch.tensor([1, 0, 0, 1, 0]),
+             ["accuracy", "auc", "precision", "recall"]),
+    "errors": (data.regression("t", 2, measures=("rmse", "mae")), reals(SAMPLES, 2), reals(SAMPLES, 2),
+               ["rmse", "mae"]),
 }
 
 
@@ -56,7 +61,8 @@ def test_losses_are_the_usual_ones():
         "classification": F.cross_entropy, "dense classification": F.cross_entropy, "segmentation": F.cross_entropy,
         "binary": lambda p, t: F.binary_cross_entropy_with_logits(p[:, 0], t.float()),
         "dense binary": lambda p, t: F.binary_cross_entropy_with_logits(p[:, 0], t.float()),
-        "regression": F.mse_loss, "depth": F.l1_loss,
+        "rare": lambda p, t: F.binary_cross_entropy_with_logits(p[:, 0], t.float()),
+        "regression": F.mse_loss, "errors": F.mse_loss, "depth": F.l1_loss,
         "normals": lambda p, t: 1 - F.cosine_similarity(p, t, dim=1).mean(),
     }
     for kind, (task, prediction, target, _) in KINDS.items():
@@ -68,7 +74,8 @@ def test_measures_are_what_their_names_say():
         "accuracy": metrics.Accuracy, "f1": metrics.F1, "mse": metrics.MSE, "r2": metrics.R2, "miou": metrics.MeanIoU,
         "pixel_accuracy": metrics.PixelAccuracy, "abs_error": metrics.AbsError, "rel_error": metrics.RelError,
         "mean_angle": metrics.MeanAngle, "median_angle": metrics.MedianAngle, "within_11.25": metrics.AngleWithin,
-        "within_22.5": metrics.AngleWithin, "within_30": metrics.AngleWithin,
+        "within_22.5": metrics.AngleWithin, "within_30": metrics.AngleWithin, "auc": metrics.AUC,
+        "precision": metrics.Precision, "recall": metrics.Recall, "rmse": metrics.RMSE, "mae": metrics.MAE,
     }
     found = {name: factory() for task, *_ in KINDS.values() for name, factory in task.metrics.items()}
     assert {name: type(metric) for name, metric in found.items()} == expected
@@ -94,3 +101,13 @@ def test_a_perfect_prediction_is_the_best_value(kind):
 def test_one_class_is_no_choice():
     with pytest.raises(ValueError, match=r"classes=1.*binary\('t'\)"):
         data.classification("t", 1)
+
+
+def test_measures_can_be_chosen_and_others_are_refused():
+    assert list(data.binary("t", measures=["recall", "f1"]).metrics) == ["recall", "f1"]
+    assert data.regression("t", 3, measures=["r2"]).metrics["r2"]().channels == 3
+    for make in (data.binary, data.regression):
+        with pytest.raises(ValueError, match="Unknown measure of task 't' 'aoc'. Known: "):
+            make("t", measures=["aoc"])
+        with pytest.raises(ValueError, match="'t' has no metric"):
+            make("t", measures=[])
