@@ -11,6 +11,7 @@ from mtlcourse.data.splits import split_sizes
 from mtlcourse.tasks import Problem, TensorSplit
 
 SMALL = {"train": 6, "val": 3, "test": 4}
+MADE = ("multidigits", "relatedness", "rooms", "twins")
 
 OWN = """
 import torch
@@ -51,12 +52,17 @@ def own(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
+def inputs_of(split):
+    """All inputs of a split, whether its tasks share them or not, in one tensor."""
+    return split.inputs if split.shared else torch.cat(list(split.inputs.values()))
+
+
 def facts(problem):
     tasks = [(t.name, t.loss, list(t.metrics), t.out_channels, t.dense, t.kind) for t in problem.tasks]
     return problem.name, tasks, problem.input_shape, problem.encoder, problem.options, problem.training
 
 
-@pytest.mark.parametrize("name", ["multidigits", "relatedness", "rooms"])
+@pytest.mark.parametrize("name", MADE)
 def test_describe_is_load_without_data(name):
     loaded, described = data.load(name, **SMALL), data.describe(name, **SMALL)
     assert facts(loaded) == facts(described)
@@ -64,24 +70,24 @@ def test_describe_is_load_without_data(name):
     assert {split: len(getattr(loaded, split)) for split in SMALL} == SMALL
 
 
-@pytest.mark.parametrize("name", ["multidigits", "relatedness", "rooms"])
+@pytest.mark.parametrize("name", MADE)
 def test_same_options_same_data_and_another_seed_other_data(name):
     first, again, other = data.load(name, **SMALL), data.load(name, **SMALL), data.load(name, seed=1, **SMALL)
     for split in SMALL:
         a, b, c = (getattr(problem, split) for problem in (first, again, other))
-        assert torch.equal(a.inputs, b.inputs) and not torch.equal(a.inputs, c.inputs)
+        assert torch.equal(inputs_of(a), inputs_of(b)) and not torch.equal(inputs_of(a), inputs_of(c))
         assert all(torch.equal(a.targets[t], b.targets[t]) for t in a.targets)
 
 
-@pytest.mark.parametrize("name", ["multidigits", "relatedness", "rooms"])
+@pytest.mark.parametrize("name", MADE)
 def test_options_are_complete_and_lead_back(name):
     problem = data.load(name, **SMALL)
     assert problem.options["seed"] == 0 and problem.options["train"] == 6 and "with_data" not in problem.options
     again = data.load(name, **problem.options)
-    assert again.options == problem.options and torch.equal(again.test.inputs, problem.test.inputs)
+    assert again.options == problem.options and torch.equal(inputs_of(again.test), inputs_of(problem.test))
 
 
-@pytest.mark.parametrize("name", ["multidigits", "relatedness", "rooms"])
+@pytest.mark.parametrize("name", MADE)
 def test_splits_give_batches(name):
     problem = data.load(name, **SMALL)
     batches = list(problem.train.batches(4, shuffle=True, generator=torch.Generator().manual_seed(0)))
@@ -89,7 +95,7 @@ def test_splits_give_batches(name):
     assert set(batches[0].targets) == set(problem.task_names)
 
 
-@pytest.mark.parametrize("name", ["multidigits", "relatedness", "rooms"])
+@pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("sizes", [{"val": 0}, {"train": -1}])
 def test_impossible_sizes_are_refused(name, sizes):
     with pytest.raises(ValueError, match=f"^{next(iter(sizes))}=.*at least 1"):
