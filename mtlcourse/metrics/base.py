@@ -83,15 +83,19 @@ class Metric(ABC):
         not taken for one that is merely bad.
         Raises TypeError for targets of the other kind, ValueError for shapes that do not fit.
         """
+        self.check(prediction, target)
+        prediction = prediction.detach()
+        broken = prediction.isnan().flatten(1).any(1, keepdim=True)
+        return self.rows(prediction, target).masked_fill(broken, math.nan)
+
+    def check(self, prediction: Tensor, target: Tensor) -> None:
+        """Raise as `statistics` does, unless the two fit this measure and each other."""
         real = self.kind == "regression"
         if target.is_floating_point() != real:
             raise TypeError(f"{self!r} needs {'real' if real else 'integer'} targets, but was given {target.dtype}.")
         expected = prediction.shape if real else prediction.shape[:1] + prediction.shape[2:]
         require(target.shape == expected, f"{self!r}: a prediction of shape {tuple(prediction.shape)} goes with a "
                                            f"target of shape {tuple(expected)}, but was given {tuple(target.shape)}.")
-        prediction = prediction.detach()
-        broken = prediction.isnan().flatten(1).any(1, keepdim=True)
-        return self.rows(prediction, target).masked_fill(broken, math.nan)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch; arguments and errors are those of `statistics`."""

@@ -117,6 +117,11 @@ class _ScoreHistogram(Metric):
         cells = (self.place(score) * self.bins).nan_to_num().long().clamp(0, self.bins - 1)
         return histogram(cells + self.bins * target.long(), valid_mask(target), self.k)
 
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """As everywhere, but with the batch as the elements of one sample: one histogram for all, not one for each."""
+        self.check(prediction, target)
+        super().update(prediction.transpose(0, 1).unsqueeze(0), target.unsqueeze(0))
+
 
 class AUC(_ScoreHistogram):
     """Probability that an element of class 1 is scored above one of class 0: the area under the ROC curve.
