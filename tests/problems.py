@@ -6,7 +6,7 @@ from mtlcourse import data
 from mtlcourse.tasks import Problem, TensorSplit
 from mtlcourse.void import VOID
 
-OFFLINE = ("multidigits", "relatedness", "rooms")  # the registered problems that need no files
+OFFLINE = ("digits_mtl", "multidigits", "relatedness", "rooms", "twins")  # the registered problems that need no files
 NEEDS_MAPS = ("mtan", "afa")  # the architectures that are not defined on vectors
 TASKS = (data.classification("kind", 3), data.regression("size", 2), data.binary("big"))
 ENCODER = {"name": "mlp", "widths": [6, 5]}

