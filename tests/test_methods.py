@@ -13,7 +13,7 @@ from mtlcourse import data, methods, models, strategies, training
 from mtlcourse.files import seed_everything
 from mtlcourse.methods import Part, budget_arguments, canonical, parse, parse_part
 from mtlcourse.tasks import TensorSplit
-from tests.problems import NEEDS_MAPS, small
+from tests.problems import NEEDS_MAPS, OFFLINE, small
 
 
 def weights(module):
@@ -233,7 +233,7 @@ def test_budgets_that_are_not_there_are_told(budget, message):
 
 
 def test_every_offline_problem_has_every_budget_it_needs():
-    for name in ("multidigits", "rooms", "relatedness"):
+    for name in OFFLINE:
         problem = data.describe(name)
         for budget in ("smoke", "fast", "full"):
             arguments = budget_arguments(problem, budget)

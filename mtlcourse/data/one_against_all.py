@@ -59,7 +59,7 @@ def digits_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: in
         splits = {split: _split(images[:, None], labels, rows[split], DIGITS) for split in sizes}
     return Problem(
         "digits_mtl", _tasks(DIGITS), **splits, input_shape=(1, DIGIT, DIGIT),
-        encoder={"name": "conv", "channels": [8, 16, 16], "features": 32, "norm": None},
+        encoder={"name": "conv", "channels": [8, 16, 16], "features": 64, "norm": None},
         training={"fast": {"epochs": 10, "lr": 3e-3, "batch_size": 64},
                   "full": {"epochs": 100, "lr": 3e-3, "batch_size": 64}})
 

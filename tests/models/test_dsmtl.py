@@ -14,7 +14,8 @@ from mtlcourse.training import evaluate, fit, procedures, train_losses
 from mtlcourse.training.updates import make_step
 from tests.problems import OFFLINE, small
 
-SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10}}
+SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10},
+         "digits_mtl": {"train": 100, "val": 40, "test": 40}, "twins": {"magnitudes": [2]}}
 
 
 @functools.cache

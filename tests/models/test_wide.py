@@ -4,9 +4,7 @@ import pytest
 from torch import nn
 
 from mtlcourse import data, methods, models
-from tests.problems import small
-
-OFFLINE = ["multidigits", "rooms", "relatedness"]
+from tests.problems import OFFLINE, small
 
 
 @pytest.mark.parametrize("name", OFFLINE)

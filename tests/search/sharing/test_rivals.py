@@ -19,7 +19,8 @@ from mtlcourse.strategies import Engine
 from mtlcourse.tasks import Problem, mean_losses
 from tests.problems import OFFLINE, small
 
-SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10}}
+SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10},
+         "digits_mtl": {"train": 100, "val": 40, "test": 40}, "twins": {"magnitudes": [2]}}
 SEARCHES = {"ltb": (LTB, models.Tree), "bmtas": (BMTAS, models.Tree), "mtl-nas": (MTLNAS, Fused),
             "adashare": (AdaShare, Skipping)}
 NAMES = [*SEARCHES, "auxilearn"]
