@@ -32,7 +32,7 @@ NETS: dict[str, dict[str, Any]] = {"conv": {"name": "conv", "channels": [32, 64,
 
 @register("digits_mtl")
 def digits_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: int = 0,
-               with_data: bool = True) -> Problem:
+               activation: str = "relu", with_data: bool = True) -> Problem:
     """Ten tasks on one MNIST digit, 1 x 28 x 28 in [0, 1]: `digit_0` asks whether it is a 0, and so on.
 
     One answer in ten is yes, in every split. Measures: accuracy, AUC, and precision and recall of yes.
@@ -40,6 +40,9 @@ def digits_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: in
     train, val, test: numbers of digits; together at most the 5,000 that there are, of which the defaults use all. With
         fewer for training, those that stay, and the other splits, are the same.
     seed: decides which digits go where.
+    activation: of the hidden layer of 128 that each task's head has, as printed: "relu", or a smooth one such as
+        "softplus", behind which a regulariser of saliency reaches the convolutions. An unknown one is refused when
+        a model is built.
     Raises ValueError for an empty split, and for more digits than there are.
     Source: after CIFAR-MTL of *Saliency-Regularized Deep Multi-Task Learning* (Bai, Zhao, 2022), section 5.1, on
     images that are here: ten binary tasks, 2,000 samples for training, 1,000 for testing.
@@ -59,7 +62,7 @@ def digits_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: in
         splits = {split: _split(images[:, None], labels, rows[split], DIGITS) for split in sizes}
     return Problem(
         "digits_mtl", _tasks(DIGITS), **splits, input_shape=(1, DIGIT, DIGIT),
-        encoder={"name": "conv", "channels": [8, 16, 16], "features": 64, "norm": None},
+        encoder={"name": "conv", "channels": [8, 16, 16], "norm": None, "head": [128], "activation": activation},
         training={"fast": {"epochs": 10, "lr": 3e-3, "batch_size": 64},
                   "full": {"epochs": 100, "lr": 3e-3, "batch_size": 64}})
 

@@ -28,7 +28,7 @@ SPREADS = {"variance": math.sqrt(NOISE), "deviation": NOISE}  # the standard dev
 @register("twins")
 def twins(train: int = 100, val: int = 100, test: int = 500, seed: int = 0, magnitudes: Sequence = (1, 2, 3),
           flips: float | int | None = None, shift: float | int = 1.0, spread: str = "variance",
-          contradicting: Any = False, with_data: bool = True) -> Problem:
+          contradicting: Any = False, activation: str = "softplus", with_data: bool = True) -> Problem:
     """Regression tasks `y = x . w_t + noise`, each with inputs of its own, where tasks 1 and 2, 3 and 4, ... are twins.
 
     The first half of the tasks looks at the first ten of twenty features, with `w = (1; 0)`, the other half at the
@@ -52,6 +52,7 @@ def twins(train: int = 100, val: int = 100, test: int = 500, seed: int = 0, magn
         so that the signs at a feature sum to zero over tasks. With three magnitudes the ten features are the ten ways
         to split six tasks, and *every* pair of a half, twins included, disagrees at six features of ten: no six
         weight vectors can be more at odds.
+    activation: of the hidden layer of 32 that each task's head has; see `digits_mtl`. Nothing is printed of the net.
     Raises ValueError for an empty split or no magnitude, for one that is not a positive number, for flips outside
         0 to 1, for a negative shift and an unknown spread.
     Source: *Saliency-Regularized Deep Multi-Task Learning* (Bai, Zhao, 2022), section 5.1 and appendix B.
@@ -70,7 +71,7 @@ def twins(train: int = 100, val: int = 100, test: int = 500, seed: int = 0, magn
                   for split, size in sizes.items()}
     return Problem(
         "twins", [regression(name, measures=("rmse", "mae")) for name in names], **splits, input_shape=(FEATURES,),
-        encoder={"name": "mlp", "widths": [32, 32]},
+        encoder={"name": "mlp", "widths": [32], "head": [32], "activation": activation},
         training={"fast": {"epochs": 100, "lr": 3e-3, "batch_size": 20},
                   "full": {"epochs": 1_000, "lr": 3e-3, "batch_size": 20}})
 

@@ -43,7 +43,7 @@ class SRDML(MTLModel):
     leave_after: the stage p whose output is A; stages after it are each task's own. 0 is the input. Default: the last
         stage with a convolution, or the last of all where none has one.
     speed: the learning rate of log omega as a multiple of the model's; without weight decay. How far the closest
-        pair is ahead after training is a matter of this rate, see below.
+        pair is ahead after training is a matter of this rate and of the number of steps, see below.
 
     What the equations say about omega. In equation 2 the slack variables come down to one bound on the sum of all
     distances, so its Lagrangian has one multiplier for all pairs: it is "uniform". Equation 3 minimises over omega
@@ -67,7 +67,7 @@ class SRDML(MTLModel):
 
     def __init__(self, problem: Problem, encoder: Encoder = None, strength: float | int = 0.1, distance: str = "l2",
                  normalise: bool = False, relation: str = "learned", leave_after: int | None = None,
-                 speed: float | int = 10, temperature: float | int = 0.1, floor: float | int = 0.5):
+                 speed: float | int = 1, temperature: float | int = 0.1, floor: float | int = 0.5):
         _check_tasks(problem)
         for option, value, known in (("distance", distance, DISTANCES), ("relation", relation, RELATIONS)):
             if value not in known:
