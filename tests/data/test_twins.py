@@ -42,6 +42,7 @@ def test_flips_fall_everywhere_and_on_each_task_for_itself():
     drawn = torch.stack([torch.cat(signs(seed=seed), 1) for seed in range(200)]) == -1  # seed, feature, task
     places = drawn.double().mean((0, 2))
     assert (places - 0.1).abs().max() < 0.03
+    assert not torch.equal(*signs(seed=0)) and not torch.equal(*signs(seed=0, contradicting=True))  # each half by lot
     twins_agree = (drawn[:, :, ::2] & drawn[:, :, 1::2]).any(1).double().mean()
     assert twins_agree.item() == pytest.approx(0.1, abs=0.04)
 
