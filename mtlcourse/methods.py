@@ -34,6 +34,7 @@ from .search.sharing.mtl_nas import MTLNAS, mtl_nas
 from .tasks import Problem
 from .training import Run, train_losses
 from .training.procedures import Setting, dsmtl_il, dsmtl_jl, srdml, train_once
+from .training.shallow import shallow
 
 BATCH_SIZE = 128
 # What a budget means for a problem that does not say it itself (`Problem.training`): at least so many epochs and at
@@ -221,6 +222,11 @@ register("bmtas", BMTAS, bmtas)
 register("mtl-nas", MTLNAS, mtl_nas)
 register("adashare", AdaShare, adashare)
 register("auxilearn", models.HPS, auxilearn, strategy=None)
+register("lasso", models.Lasso, shallow, strategy=None)
+register("l21", models.L21, shallow, strategy=None)
+register("rmtl", models.RMTL, shallow, strategy=None)
+register("mtrl", models.MTRL, shallow, strategy=None)
+register("theta", models.FeatureCovariance, shallow, strategy=None)
 
 
 class UnknownOption(ValueError):
@@ -256,7 +262,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     method = _METHODS[own.name]
     seed_everything(seed)
     strategy = _strategy(others or ([Part(method.strategy)] if method.strategy else []))
-    setting = Setting(seed, None if checkpoint is None else Path(checkpoint), arguments)
+    setting = Setting(seed, None if checkpoint is None else Path(checkpoint), arguments, training)
     result = method.procedure(problem, lambda p: _build(own, p), strategy, setting,
                               **method.of_procedure(own.options))
     result.train_losses = train_losses(result.model, problem)

@@ -11,6 +11,7 @@ from .mtan import MTAN
 from .nddr import NDDR
 from .roaming import MaxRoam
 from .rotograd import RotoGrad
+from .shallow import L21, MTRL, RMTL, FeatureCovariance, Lasso, Shallow
 from .srdml import SRDML
 from .stl import STL
 from .switching import TSN
@@ -19,6 +20,7 @@ from .tree import Tree
 from .wide import WideHPS, WideSTL
 
 __all__ = [
-    "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "HPS", "MMoE", "MRN", "MTAN", "MTLModel", "MaxRoam", "NDDR",
-    "PLE", "RotoGrad", "SRDML", "STL", "TNRMTL", "TSN", "Tree", "WideHPS", "WideSTL",
+    "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "FeatureCovariance", "HPS", "L21", "Lasso", "MMoE", "MRN", "MTAN",
+    "MTLModel", "MTRL", "MaxRoam", "NDDR", "PLE", "RMTL", "RotoGrad", "SRDML", "STL", "Shallow", "TNRMTL", "TSN",
+    "Tree", "WideHPS", "WideSTL",
 ]

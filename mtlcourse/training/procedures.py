@@ -27,11 +27,14 @@ class Setting:
 
     `fit(problem, model, strategy, **changes)` is `training.fit` with these settings; with a `stage` it
     has a checkpoint of its own, so that a procedure that was cut off goes on in the stage it was in.
+    asked: the options of training that the method's name gives; they are in `arguments` too, and a procedure that cannot
+        follow them refuses them.
     """
 
     seed: int = 0
     checkpoint: Path | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def fit(self, problem: Problem, model: nn.Module, strategy: Any, stage: str = "", **changes: Any) -> Run:
         checkpoint = self.checkpoint

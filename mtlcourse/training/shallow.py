@@ -1,0 +1,141 @@
+"""How shallow methods come to their weights: solved for a path of strengths, one of which validation picks.
+
+Imports `encoders`, `files`, `models`, `tasks`, and this folder's `loop` and `procedures`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ..encoders import size
+from ..files import seed_everything
+from ..models.shallow import Losses, Shallow, Solution, collect, grid, path
+from ..models.shallow.losses import check_varies
+from ..tasks import Problem
+from .loop import Run, directions, evaluate, hash_test_data, on_device, pick_device
+from .procedures import Setting
+
+CHOSEN = "chosen"  # the last stage: the model that validation picked, without iterations
+
+
+def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any, setting: Setting, *,
+            strength: Any = None, tolerance: float | int = 1e-8) -> Run:
+    """Solve for the weights on the whole training split, at each strength of a path; validation picks one.
+
+    What is picked has the least mean over tasks of `L_t / L_t^0` on the validation split, L_t the task's mean loss and
+    L_t^0 that of the best constant on the training split: so that no task counts more for its unit. Of equal ones
+    the stronger penalty is taken.
+
+    strength: None (default) for 17 strengths over four decades, from the least that makes all weights zero, where there
+        is one, see `Penalty.largest`; a number, or several.
+    tolerance: of the KKT residual, relative; see `solver.solve`. Solutions are in float64, the model in float32.
+    Epochs, batches and learning rates play no part, nor does chance: every seed gives the same. `cost["steps"]` counts
+    iterations, each over all training samples.
+    History: a stage "strength=..." for each, with losses on both splits and the strength itself, and the stage
+    "chosen". `learned["strength"]`, and what `Shallow.learned` says.
+    A run that was cut off begins anew: there is no checkpoint.
+    Raises ValueError for a strategy, for options of training, for strengths that are negative; `NotConverged` from the
+    solver.
+    Source: Saliency-Regularized Deep Multi-Task Learning, section 5.1, which searches a grid from 0.001 to 1 and does not
+    say how losses are scaled.
+    """
+    if strategy is not None:
+        raise ValueError(f"{_called(setting)} is one convex problem, solved as a whole: it takes no steps in which "
+                         f"{type(strategy).__name__} could weigh losses or combine gradients. Leave the strategy out.")
+    if setting.asked:
+        raise ValueError(f"{_called(setting)} is solved, not trained: {', '.join(setting.asked)} would do nothing. Leave "
+                         "it out; validation picks the strength of the penalty.")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
+        raise ValueError(f"tolerance={tolerance!r} is no number between 0 and 1.")
+    given = _strengths(strength)
+    device = pick_device(setting.arguments.get("device", "auto"))
+    seed_everything(setting.seed)  # for probes that draw
+    model = build(problem).to(device)
+    problem = on_device(problem, device)
+    started = time.perf_counter()
+    train, val = (collect(getattr(problem, split), problem.tasks, _features(model), f"{split} split")
+                  for split in ("train", "val"))
+    check_varies(train, problem.task_names)
+    strengths = given or grid(train, model.penalty)
+    solutions = list(_shown(path(train, model.penalty, strengths, float(tolerance)), len(strengths), problem, setting))
+    best = choose(solutions, train, val)
+    model.load(best)
+    cost = {"parameters": size(model), "steps": sum(s.iterations for s in solutions),
+            "samples": sum(s.iterations for s in solutions) * _samples(problem), "seconds":
+            time.perf_counter() - started}
+    config = {"problem": problem.name, "options": problem.options, "samples": len(problem.train),
+              "method": setting.arguments.get("method"), "model": type(model).__name__, "strategy": None,
+              "strengths": strengths, "tolerance": tolerance, "seed": setting.seed, "selected_epoch": 1}
+    history = _history(solutions, train, val, evaluate(model, problem, "val"), problem.task_names)
+    return Run(history, evaluate(model, problem, "test"), model, config, {"strength": best.strength, **model.learned()},
+               cost, list(dict.fromkeys(history["stage"])), higher_is_better=directions(problem),
+               test_data=hash_test_data(problem))
+
+
+def choose(solutions: Sequence[Solution], train: Losses, val: Losses) -> Solution:
+    """The first of the solutions with the least mean over tasks of `L_t / L_t^0` on `val`; see `shallow`."""
+    constant = val.each(np.zeros(val.shape), train.level)
+    known = constant > 0  # a constant that is right everywhere cannot be divided by, nor be beaten
+    shares = [np.where(known, loss, 0) / np.where(known, constant, 1)
+              for loss in (val.each(s.weights, s.bias) for s in solutions)]
+    return solutions[int(np.argmin([share.mean() for share in shares]))]
+
+
+def _strengths(strength: Any) -> list[float]:
+    """Strongest first, each once; empty for None. Raises ValueError."""
+    if strength is None:
+        return []
+    values = strength if isinstance(strength, list | tuple) else [strength]
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"strength={value!r} is no number from 0 upwards.")
+    if not values:
+        raise ValueError("strength is an empty list; give a number, several, or None for a grid.")
+    return sorted({float(value) for value in values}, reverse=True)
+
+
+def _features(model: Shallow) -> Callable[[Tensor], Tensor]:
+    """What the model's heads are linear in."""
+    return lambda x: model.features(x if x.is_floating_point() is False else x.to(_dtype(model, x)))
+
+
+def _dtype(model: Shallow, x: Tensor) -> torch.dtype:
+    return next((p.dtype for p in model.features.parameters()), x.dtype)
+
+
+def _shown(solutions: Any, count: int, problem: Problem, setting: Setting) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(solutions, total=count, desc=problem.name, unit="strength", leave=False,
+                disable=not setting.arguments.get("progress", True))
+
+
+def _samples(problem: Problem) -> int:
+    """What one pass over the training split sees."""
+    return sum(batch.samples for batch in problem.train.batches(512))
+
+
+def _history(solutions: Sequence[Solution], train: Losses, val: Losses, chosen: Mapping[str, Mapping[str, float]],
+             names: Sequence[str]) -> pd.DataFrame:
+    rows: list[tuple] = []
+    for solution in solutions:
+        stage = f"strength={solution.strength:.6g}"
+        rows.append((stage, "train", "shared", "strength", solution.strength))
+        for split, losses in (("train", train), ("val", val)):
+            each: Float64[np.ndarray, "tasks"] = losses.each(solution.weights, solution.bias)
+            rows += [(stage, split, name, "loss", float(loss)) for name, loss in zip(names, each, strict=True)]
+    rows += [(CHOSEN, "val", task, name, value) for task, scores in chosen.items() for name, value in scores.items()]
+    frame = pd.DataFrame(rows, columns=["stage", "split", "task", "name", "value"])
+    frame.insert(1, "epoch", 1)
+    return frame
+
+
+def _called(setting: Setting) -> str:
+    return str(setting.arguments.get("method") or "A shallow method")
