@@ -5,6 +5,7 @@ Nothing here is written down a second time: names come from the registries, sent
 
 import inspect
 import re
+from dataclasses import replace
 
 import pandas as pd
 
@@ -18,7 +19,8 @@ def architectures() -> pd.DataFrame:
     `what it is` is the first sentence of its class, then that of its procedure where it is not trained plainly.
     `source` is what the docstring of its procedure or else of its class names after "Source:", "" if neither does.
     """
-    pictures = data.describe("multidigits")  # some architectures need images
+    # Some architectures need images, others tasks with one answer.
+    pictures = replace(data.describe("multidigits"), tasks=[data.binary("one"), data.binary("other")])
     rows = []
     for name in methods.names():
         things = [type(methods.build(name, pictures)), methods.procedure(name)]

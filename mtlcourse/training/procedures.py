@@ -27,7 +27,7 @@ class Setting:
 
     `fit(problem, model, strategy, **changes)` is `training.fit` with these settings; with a `stage` it
     has a checkpoint of its own, so that a procedure that was cut off goes on in the stage it was in.
-    asked: the options of training that the method's name gives; they are in `arguments` too, and a procedure that cannot
+    asked: the options of training that the method's name gives. They are in `arguments` too; a procedure that cannot
         follow them refuses them.
     """
 

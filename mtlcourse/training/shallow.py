@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float64
-from torch import Tensor
 
 from ..encoders import size
 from ..files import seed_everything
@@ -23,6 +21,7 @@ from .loop import Run, directions, evaluate, hash_test_data, on_device, pick_dev
 from .procedures import Setting
 
 CHOSEN = "chosen"  # the last stage: the model that validation picked, without iterations
+PATIENCE = 4  # strengths of the grid, a decade, without a better one, after which weaker ones are not solved for
 
 
 def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any, setting: Setting, *,
@@ -33,8 +32,9 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
     L_t^0 that of the best constant on the training split: so that no task counts more for its unit. Of equal ones
     the stronger penalty is taken.
 
-    strength: None (default) for 17 strengths over four decades, from the least that makes all weights zero, where there
-        is one, see `Penalty.largest`; a number, or several.
+    strength: None (default) for a grid of 17 over four decades, from the least that makes all weights zero, where there
+        is one, see `Penalty.largest`; it ends where a decade has brought no better one, for weak penalties take
+        longest. Or a number, or several, which are all solved for.
     tolerance: of the KKT residual, relative; see `solver.solve`. Solutions are in float64, the model in float32.
     Epochs, batches and learning rates play no part, nor does chance: every seed gives the same. `cost["steps"]` counts
     iterations, each over all training samples.
@@ -43,15 +43,15 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
     A run that was cut off begins anew: there is no checkpoint.
     Raises ValueError for a strategy, for options of training, for strengths that are negative; `NotConverged` from the
     solver.
-    Source: Saliency-Regularized Deep Multi-Task Learning, section 5.1, which searches a grid from 0.001 to 1 and does not
-    say how losses are scaled.
+    Source: Saliency-Regularized Deep Multi-Task Learning, section 5.1, which searches a grid from 0.001 to 1 and does
+    not say how losses are scaled.
     """
     if strategy is not None:
         raise ValueError(f"{_called(setting)} is one convex problem, solved as a whole: it takes no steps in which "
                          f"{type(strategy).__name__} could weigh losses or combine gradients. Leave the strategy out.")
     if setting.asked:
-        raise ValueError(f"{_called(setting)} is solved, not trained: {', '.join(setting.asked)} would do nothing. Leave "
-                         "it out; validation picks the strength of the penalty.")
+        raise ValueError(f"{_called(setting)} is solved, not trained: {', '.join(setting.asked)} would do nothing. "
+                         "Leave it out; validation picks the strength of the penalty.")
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
         raise ValueError(f"tolerance={tolerance!r} is no number between 0 and 1.")
     given = _strengths(strength)
@@ -60,12 +60,18 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
     model = build(problem).to(device)
     problem = on_device(problem, device)
     started = time.perf_counter()
-    train, val = (collect(getattr(problem, split), problem.tasks, _features(model), f"{split} split")
+    train, val = (collect(getattr(problem, split), problem.tasks, model.features, f"{split} split")
                   for split in ("train", "val"))
     check_varies(train, problem.task_names)
     strengths = given or grid(train, model.penalty)
-    solutions = list(_shown(path(train, model.penalty, strengths, float(tolerance)), len(strengths), problem, setting))
-    best = choose(solutions, train, val)
+    solutions: list[Solution] = []
+    scores: list[float] = []
+    for solution in _shown(path(train, model.penalty, strengths, float(tolerance)), len(strengths), problem, setting):
+        solutions.append(solution)
+        scores.append(score(solution, train, val))
+        if not given and len(scores) - 1 - scores.index(min(scores)) >= PATIENCE:
+            break
+    best = solutions[scores.index(min(scores))]
     model.load(best)
     cost = {"parameters": size(model), "steps": sum(s.iterations for s in solutions),
             "samples": sum(s.iterations for s in solutions) * _samples(problem), "seconds":
@@ -79,13 +85,14 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
                test_data=hash_test_data(problem))
 
 
-def choose(solutions: Sequence[Solution], train: Losses, val: Losses) -> Solution:
-    """The first of the solutions with the least mean over tasks of `L_t / L_t^0` on `val`; see `shallow`."""
+def score(solution: Solution, train: Losses, val: Losses) -> float:
+    """The mean over tasks of `L_t / L_t^0` on `val`, L_t^0 the loss of the best constant on `train`; less is better.
+
+    A task whose validation targets all equal that constant has nothing that can be divided by, and counts 0.
+    """
     constant = val.each(np.zeros(val.shape), train.level)
-    known = constant > 0  # a constant that is right everywhere cannot be divided by, nor be beaten
-    shares = [np.where(known, loss, 0) / np.where(known, constant, 1)
-              for loss in (val.each(s.weights, s.bias) for s in solutions)]
-    return solutions[int(np.argmin([share.mean() for share in shares]))]
+    loss = val.each(solution.weights, solution.bias)
+    return float(np.where(constant > 0, loss / np.where(constant > 0, constant, 1), 0).mean())
 
 
 def _strengths(strength: Any) -> list[float]:
@@ -99,15 +106,6 @@ def _strengths(strength: Any) -> list[float]:
     if not values:
         raise ValueError("strength is an empty list; give a number, several, or None for a grid.")
     return sorted({float(value) for value in values}, reverse=True)
-
-
-def _features(model: Shallow) -> Callable[[Tensor], Tensor]:
-    """What the model's heads are linear in."""
-    return lambda x: model.features(x if x.is_floating_point() is False else x.to(_dtype(model, x)))
-
-
-def _dtype(model: Shallow, x: Tensor) -> torch.dtype:
-    return next((p.dtype for p in model.features.parameters()), x.dtype)
 
 
 def _shown(solutions: Any, count: int, problem: Problem, setting: Setting) -> Any:

@@ -1,5 +1,7 @@
 """The figure of what a model shares says what its routes say, and draws lines where data really go."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from matplotlib import rc_context
@@ -9,7 +11,7 @@ from matplotlib.patches import Rectangle
 from mtlcourse import data, methods, models
 from mtlcourse.figures.sharing import SHARED, boxes, sharing
 from mtlcourse.files import seed_everything
-from tests.problems import small
+from tests.problems import SHALLOW, small
 
 ROOMS = data.describe("rooms")  # three tasks, three stages
 TASKS = ("segmentation", "depth", "normals")
@@ -28,9 +30,14 @@ def colours(axis) -> list[tuple]:
     return [to_rgb(patch.get_facecolor()) for patch in rectangles(axis)]
 
 
+def yes_or_no(name: str):
+    """Three questions an image, for models that do not answer for each pixel."""
+    return replace(ROOMS, tasks=[data.binary(task) for task in TASKS]) if name in SHALLOW else ROOMS
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_boxes_hold_what_the_routes_hold_and_hang_together(name: str):
-    model = built(name)
+    model = built(name, yes_or_no(name))
     found = boxes(model)
     for task in model.task_names:
         on_route = {id(p): p.numel() for module in model.route(task) for p in module.parameters()}

@@ -29,11 +29,11 @@ class Shallow(MTLModel):
     The objective is `sum_t L_t(w_t, b_t) + strength * penalty(W)`, L_t the mean loss of task t, and biases are free.
     A subclass says which penalty.
 
-    encoder: what the features are. None (default): the inputs, flattened. Otherwise a trained `StagedEncoder`, or a list
-        of modules, whose output is flattened; it is copied, frozen, and stays in evaluation mode, so that the
+    encoder: what the features are. None (default): the inputs, flattened. Otherwise a trained `StagedEncoder`, or a
+        list of modules, whose output is flattened; it is copied, frozen, and stays in evaluation mode, so that the
         features are the same for every method that looks at them.
-    Features are taken as they are, as the formulas print them. A penalty sees their units, though: if these differ, bring
-    the features to one scale before.
+    Features are taken as they are, as the formulas print them. A penalty sees their units, though: if these differ,
+    bring the features to one scale before.
     Raises ValueError for dense tasks, tasks of several outputs, losses other than mean squared error and binary
     cross-entropy, and for a spec as the encoder: what it describes is untrained.
     """
@@ -49,6 +49,9 @@ class Shallow(MTLModel):
         super().__init__(problem, StagedEncoder([*given, nn.Flatten()], problem.input_shape,
                                                 dtype=problem.input_dtype))
         self.features = self.new_encoder("features").requires_grad_(False).eval()
+        if not self.features.dtypes[-1].is_floating_point:
+            raise ValueError(f"The features are {self.features.dtypes[-1]}, and a shallow method weighs real numbers: "
+                             "give inputs with .float(), or an encoder that looks them up.")
         self.heads = nn.ModuleDict()
         for task in self.tasks:
             with part(f"head.{task.name}"):

@@ -1,7 +1,7 @@
 """Which shallow methods are saliency-regularised ones: trace penalties as sums over pairs of tasks.
 
-Imports `files`. With linear tasks on the inputs themselves, the saliency of task t is its weights w_t, for every sample.
-The regulariser is then `sum_{i<j} omega_ij dist(w_i, w_j)`, omega >= 0, and shallow methods have
+Imports `files`. With linear tasks on the inputs themselves, the saliency of task t is w_t, its weights, for every
+sample. The regulariser is then `sum_{i<j} omega_ij dist(w_i, w_j)`, omega >= 0, and shallow methods have
 `tr(W P W^T) / 2 = sum_ij P_ij <w_i, w_j> / 2`, P = Sigma^-1.
 """
 
@@ -45,9 +45,9 @@ def as_pairs(precision: Any, distance: str = "inner", own: bool = False, roundin
         what fails is any P_ij < 0 -- every inverse covariance, not diagonal, of tasks of which none go against each
         other (Sigma_ij >= 0). For "squared l2" those pairs are zero.
     rounding: entries up to this share of the largest one count as zero.
-    A covariance of features (`tr(W^T Theta^-1 W)`) is never such a sum: with only w_1 and not the others, the left side is
-    zero or a multiple of |w_1|^2, so Theta^-1 = c I, and that is `tr(W P W^T)` with P = c I, which has no rows that
-    sum to zero. Nor can the proof's matrix omega be Theta^-1, which is (features, features).
+    A covariance of features, `tr(W^T Theta^-1 W)`, is no case of its own: for W with one task's weights alone the left
+    side is zero or a multiple of |w_1|^2, so Theta^-1 = c I, which is P = c I. Nor can the proof's omega, of (tasks,
+    tasks), be Theta^-1, of (features, features).
     Raises ValueError for another distance, and for a precision that is no symmetric matrix.
     Source: Saliency-Regularized Deep Multi-Task Learning, section 4.2 and appendix A.3, which claim it of all.
     """

@@ -80,8 +80,8 @@ def solve(losses: Losses, penalty: Penalty, strength: float, start: Point | None
 
     FISTA: from y, a proximal gradient step `z = prox(y - gradient / L)`, then `y = z + momentum (z - z_before)`.
     Momentum starts anew where it leads uphill, `(y - z) . (z - z_before) > 0`; L is exact, no step is searched.
-    It ends where the KKT residual (`Composite.residual`) is at most `tolerance` times the length of the gradient at zero
-    weights: the same in all units of inputs and targets.
+    It ends where the KKT residual (`Composite.residual`) is at most `tolerance` times the length of the gradient at
+    zero weights: `Solution.residual`, which is the same in all units of inputs and targets, is their quotient.
 
     start: a point as this function returns it.
     Raises `NotConverged` after `max_iterations`, with advice.
