@@ -140,7 +140,7 @@ def evaluate(model: nn.Module, problem: Problem, split: str = "test", batch_size
     """
     if split not in ("train", "val", "test"):
         raise ValueError(f"split={split!r} is not known; use 'train', 'val' or 'test'.")
-    _check_data(problem)
+    check_data(problem)
     metrics = {task.name: {name: factory() for name, factory in task.metrics.items() if not losses_only}
                for task in problem.tasks}
     sums = {task.name: 0.0 for task in problem.tasks}
@@ -206,7 +206,7 @@ def on_device(problem: Problem, device: torch.device) -> Problem:
 
 
 def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Callable | None) -> None:
-    _check_data(problem)
+    check_data(problem)
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
@@ -214,7 +214,8 @@ def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Calla
         raise ValueError(f"schedule={schedule!r} is not known; use None, 'cosine', or a function of an optimiser.")
 
 
-def _check_data(problem: Problem) -> None:
+def check_data(problem: Problem) -> None:
+    """Raise ValueError for a problem without data."""
     if any(split is None for split in (problem.train, problem.val, problem.test)):
         raise ValueError(f"Problem {problem.name!r} is a description without data; "
                          f"load it with data.load({problem.name!r}).")

@@ -17,7 +17,7 @@ from ..files import seed_everything
 from ..models.shallow import Losses, Shallow, Solution, collect, grid, path
 from ..models.shallow.losses import check_varies
 from ..tasks import Problem
-from .loop import Run, directions, evaluate, hash_test_data, on_device, pick_device
+from .loop import Run, check_data, directions, evaluate, hash_test_data, on_device, pick_device
 from .procedures import Setting
 
 CHOSEN = "chosen"  # the last stage: the model that validation picked, without iterations
@@ -25,7 +25,7 @@ PATIENCE = 4  # strengths of the grid, a decade, without a better one, after whi
 
 
 def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any, setting: Setting, *,
-            strength: Any = None, tolerance: float | int = 1e-8) -> Run:
+            strength: Any = None, tolerance: Any = 1e-8) -> Run:
     """Solve for the weights on the whole training split, at each strength of a path; validation picks one.
 
     What is picked has the least mean over tasks of `L_t / L_t^0` on the validation split, L_t the task's mean loss and
@@ -54,6 +54,7 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
                          "Leave it out; validation picks the strength of the penalty.")
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
         raise ValueError(f"tolerance={tolerance!r} is no number between 0 and 1.")
+    check_data(problem)
     given = _strengths(strength)
     device = pick_device(setting.arguments.get("device", "auto"))
     seed_everything(setting.seed)  # for probes that draw

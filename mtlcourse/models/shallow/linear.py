@@ -126,7 +126,7 @@ class RMTL(Shallow):
     2011, whose objective is taken from the authors' package MALSAR: there, too, groups are columns, one a task.
     """
 
-    def __init__(self, problem: Problem, encoder: Encoder = None, balance: float | int | None = None):
+    def __init__(self, problem: Problem, encoder: Encoder = None, balance: Any = None):
         if balance is not None and (isinstance(balance, bool) or not isinstance(balance, int | float)
                                     or not 0 < balance < math.inf):
             m = len(problem.tasks)

@@ -133,7 +133,7 @@ class Losses:
 
 # --- from a problem ------------------------------------------------------------------------------------------------
 
-KNOWN = {mse: "regression", binary_cross_entropy: "classification"}  # the losses that are solved here, by kind of task
+KNOWN = {"regression": mse, "classification": binary_cross_entropy}  # the loss that is solved here, by kind of task
 
 
 def check_tasks(problem: Problem) -> None:
@@ -146,7 +146,7 @@ def check_tasks(problem: Problem) -> None:
                             else ("numbers a sample", "Make it one task a number"))
             raise ValueError(f"Task {task.name!r} has {task.out_channels} {what}, and a shallow method one column of "
                              f"weights a task. {remedy}, with data.{'binary' if what == 'classes' else 'regression'}.")
-        if KNOWN.get(task.loss) != task.kind:
+        if task.loss is not KNOWN[task.kind]:
             raise ValueError(f"Task {task.name!r}, {task.kind}, is trained with {_called(task.loss)}; a shallow method "
                              "minimises losses.mse in regression and losses.binary_cross_entropy in classification.")
 

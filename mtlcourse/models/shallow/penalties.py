@@ -93,7 +93,7 @@ class Trace(Penalty):
         self.of = of
         self.variances, self.vectors = np.linalg.eigh(covariance)
 
-    def _seen(self, V: Parts) -> Parts:
+    def _seen(self, V: Parts) -> Float64[np.ndarray, "parts others size"]:
         """Weights in the eigenvectors of C, which stand last."""
         return (V if self.of == "tasks" else V.transpose(0, 2, 1)) @ self.vectors
 
@@ -114,7 +114,9 @@ class LearnedTrace(Penalty):
     The least is at `C = (W^T W)^(1/2) / tr (W^T W)^(1/2)` (`learned_covariance`); with it the term is
     `(tr (W^T W)^(1/2))^2`. A covariance of features gives the same, for W and W^T have the same singular values: to
     learn how tasks go together and to learn how features do is one and the same problem in W. It is convex, and is
-    solved in W at once, where the sources alternate between W and C; what these come to is the same.
+    solved in W at once, where the sources alternate between W and C. Each round of that lowers the objective, and for
+    tasks, if there are no more of them than features, it comes to the same. For features it stops short: after one
+    round C has the rank of W, and no later W leaves its span.
     """
 
     def value(self, V: Parts) -> float:

@@ -125,4 +125,5 @@ def path(losses: Losses, penalty: Penalty, strengths: Sequence[float], tolerance
 def grid(losses: Losses, penalty: Penalty, count: int = 17, decades: float = 4.0) -> list[float]:
     """Strengths to choose from, evenly spaced in their logarithm, from `Penalty.largest` down."""
     G = losses.slope(np.zeros(losses.shape), losses.level)[0]
-    return [float(s) for s in penalty.largest(G, losses.lipschitz) * np.logspace(0, -decades, count)]
+    first = penalty.largest(G, losses.lipschitz) * (1 + 1e-9)  # where rounding leaves no weight
+    return [float(strength) for strength in first * np.logspace(0, -decades, count)]
