@@ -23,11 +23,19 @@ def losses_of(history: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows.pivot(index="stage", columns="task", values="value").reindex(rows["stage"].unique())
 
 
+@pytest.mark.parametrize("name", SHALLOW)
+def test_a_name_is_enough(name):
+    found = run(name)
+    picked = found.history.query("stage != 'chosen' and name == 'strength'")["value"].tolist()
+    assert 5 <= len(picked) <= 17 and found.learned["strength"] in picked
+    assert all(values["r2"] > 0.5 for values in found.metrics.values())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SHALLOW)
 def test_every_method_runs_by_name_on_every_kind_of_problem(name, kind):
     made = problem(kind)
-    found = run(name, made)
+    found = run(f"{name}(strength=[1, 0.1])", made)
     assert set(found.metrics) == set(made.task_names) and found.stages[-1] == "chosen"
     assert all(np.isfinite(value) for values in found.metrics.values() for value in values.values())
     json.dumps({"learned": found.learned, "config": found.config, "cost": found.cost}, allow_nan=False)
@@ -115,6 +123,7 @@ PROBLEM = "tests.models.shallow.problems:problem(kind=mixed)"
 @pytest.mark.parametrize("name", SHALLOW)
 def test_a_run_is_stored_and_read_back(name, tmp_path):
     made = data.load("tests.models.shallow.problems:problem", kind="mixed")
+    name = f"{name}(strength=0.1)"
     config = runs.configuration(PROBLEM, name, 0, "smoke")
     found = run(name, made)
     folder = runs.save(found, made, config, tmp_path)
@@ -129,8 +138,8 @@ def test_a_run_is_stored_and_read_back(name, tmp_path):
 
 
 def test_sweeps_and_reports_take_them_among_others(tmp_path):
-    done = bench.sweep([PROBLEM], ["stl", "lasso", "rmtl"], [0, 1], budget="smoke", folder=tmp_path, progress=False)
-    assert not done.failures and set(done.table["method"]) == {"stl", "lasso", "rmtl"}
+    done = bench.sweep([PROBLEM], ["stl", "lasso", "theta"], [0, 1], budget="smoke", folder=tmp_path, progress=False)
+    assert not done.failures and set(done.table["method"]) == {"stl", "lasso", "theta"}
     made = problem("mixed")
     report = safety.report({"lasso": [run("lasso", made, seed=seed) for seed in (0, 1)]},
                            baseline=[run("stl", made, seed=seed) for seed in (0, 1)])

@@ -94,7 +94,7 @@ def test_an_encoder_may_look_whole_numbers_up_but_features_are_real():
 
 def test_what_was_learned_is_said_in_numbers():
     made = problem("shared")
-    lasso, rows = solved(models.Lasso, made, 1.0), solved(models.L21, made, 1.0)
+    lasso, rows = solved(models.Lasso, made, 1.0), solved(models.L21, made, 3.0)
     assert lasso.learned() == {"weights": {f"t{t}": int((lasso.weights()[:, t] != 0).sum()) for t in range(3)}}
     assert 0 < sum(lasso.learned()["weights"].values()) < 15
     assert rows.learned() == {"features": int(rows.weights().any(1).sum())} and 0 < rows.learned()["features"] < 5
