@@ -32,8 +32,8 @@ class Losses:
     for the task, and equal weighting's sum is the whole.
 
     inputs: (samples, features) where tasks share them, or (tasks, samples, features), filled up with zeros.
-    targets: (samples, tasks), 0 where there is no label.  share: what a sample counts, `1 / labelled samples of the
-    task`, 0 where there is no label.  binary: which tasks have a logit.
+    targets: (samples, tasks), 0 where there is no label.  binary: which tasks have a logit, and 0 and 1 for targets.
+    share: what a sample counts, `1 / labelled samples of the task`, 0 where there is no label.
     """
 
     inputs: Float64[np.ndarray, "*own samples features"]

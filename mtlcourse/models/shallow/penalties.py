@@ -141,6 +141,9 @@ def learned_covariance(W: Weights, of: str) -> Covariance:
     where the term is to be taken.
     Source: Zhang and Yeung, A Convex Formulation for Learning Task Relationships in Multi-Task Learning, 2010;
     Argyriou, Evgeniou and Pontil, Convex Multi-Task Feature Learning, 2008. That it is the least is checked by tests.
+
+    >>> learned_covariance(np.array([[3.0, 0.0], [0.0, 1.0]]), "tasks").tolist()
+    [[0.75, 0.0], [0.0, 0.25]]
     """
     _, s, vectors = np.linalg.svd(W if of == "tasks" else W.T, full_matrices=False)
     if not s.any():

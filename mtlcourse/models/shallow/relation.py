@@ -50,6 +50,11 @@ def as_pairs(precision: Any, distance: str = "inner", own: bool = False, roundin
     tasks), be Theta^-1, of (features, features).
     Raises ValueError for another distance, and for a precision that is no symmetric matrix.
     Source: Saliency-Regularized Deep Multi-Task Learning, section 4.2 and appendix A.3, which claim it of all.
+
+    >>> bool(as_pairs([[2, -1], [-1, 2]])), bool(as_pairs([[1, 0], [0, 1]], own=True))
+    (False, True)
+    >>> as_pairs([[2, -2], [-2, 2]], "squared l2").omega.tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
     """
     if distance not in DISTANCES:
         raise ValueError(unknown("distance", str(distance), DISTANCES))
@@ -72,4 +77,4 @@ def as_pairs(precision: Any, distance: str = "inner", own: bool = False, roundin
     worst = sums[np.abs(sums).argmax()]
     if abs(worst) > rounding * len(P) * np.abs(P).max():
         return Pairs(None, f"A row of P sums to {worst:g}: equal weights have a cost, but no distance.")
-    return Pairs(-off / 2, "omega_ij = -P_ij / 2: P is a graph's Laplacian, twice.")
+    return Pairs(np.abs(off) / 2, "omega_ij = -P_ij / 2: P is a graph's Laplacian, twice.")

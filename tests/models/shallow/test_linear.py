@@ -160,7 +160,8 @@ def test_a_balance_is_positive(balance):
 @pytest.mark.parametrize(("given", "message"), [
     (np.eye(4), r"of the tasks has shape \(4, 4\); it must be \(3, 3\)"), ("many", "is no matrix of numbers"),
     ([[1, 2], [3]], "is no matrix of numbers"), (np.triu(np.ones((3, 3))), "must be finite and symmetric"),
-    (np.full((3, 3), np.nan), "must be finite and symmetric"), (np.ones((3, 3)), "must be positive definite.*Add a small"),
+    (np.full((3, 3), np.nan), "must be finite and symmetric"),
+    (np.ones((3, 3)), "must be positive definite.*Add a small multiple"),
     (-np.eye(3), "must be positive definite; its least eigenvalue is -1"),
 ])
 def test_what_is_no_covariance_is_refused(given, message):

@@ -100,7 +100,8 @@ def test_inner_products_of_pairs_have_no_least_value():
 
 @pytest.mark.parametrize(("precision", "distance", "message"), [
     (np.eye(3), "l2", "Unknown distance 'l2'. Known: inner, squared l2"),
-    (np.ones((2, 3)), "inner", "symmetric matrix of tasks; it has shape"), (np.triu(np.ones((3, 3))), "inner", "symmetric"),
+    (np.ones((2, 3)), "inner", "symmetric matrix of tasks; it has shape"),
+    (np.triu(np.ones((3, 3))), "inner", "symmetric"),
     (np.full((2, 2), np.nan), "inner", "finite"),
 ])
 def test_what_is_no_precision_is_refused(precision, distance, message):

@@ -114,7 +114,9 @@ def test_logistic_tasks_are_scikit_learns(penalty):
     strength = 0.02
     solution, _ = solve(found, penalty, strength)
     for t in range(3):
-        settings = {"solver": "saga", "l1_ratio": 1.0} if isinstance(penalty, Entries) else {"solver": "newton-cholesky"}
+        settings = {"solver": "newton-cholesky"}
+        if isinstance(penalty, Entries):
+            settings = {"solver": "saga", "l1_ratio": 1.0}
         other = LogisticRegression(C=1 / (strength * len(found.inputs)), tol=1e-10, max_iter=200_000, **settings)
         other.fit(found.inputs, found.targets[:, t])
         np.testing.assert_allclose(solution.weights[:, t], other.coef_[0], atol=1e-5)
@@ -177,7 +179,8 @@ def alternated(found: Losses, strength: float, of: str, C: np.ndarray, rounds: i
     objectives = []
     for _ in range(rounds):
         values, vectors = np.linalg.eigh(C)
-        solution, _ = solve(found, Trace((vectors * np.maximum(values, 1e-9)) @ vectors.T, of), strength, tolerance=1e-10)
+        given = Trace((vectors * np.maximum(values, 1e-9)) @ vectors.T, of)
+        solution, _ = solve(found, given, strength, tolerance=1e-10)
         objectives.append(solution.objective)
         C = learned_covariance(solution.weights, of)
     return objectives
@@ -250,6 +253,6 @@ def test_strength_zero_is_least_squares():
 
 
 def test_what_is_not_reached_is_told_with_advice():
-    with pytest.raises(NotConverged, match=r"Strength 0.001 was not solved to 1e-08 within 5 iterations: the residual is "
-                                           r".*Bring the features to one scale.*or a tolerance of 1e-06"):
+    with pytest.raises(NotConverged, match=r"Strength 0.001 was not solved to 1e-08 within 5 iterations: the residual "
+                                           r"is .*Bring the features to one scale.*or a tolerance of 1e-06"):
         solve(losses(), Entries(), 0.001, max_iterations=5)
