@@ -98,7 +98,7 @@ class SRDML(MTLModel):
         if relation in ("learned", "floor"):
             self.log_omega = nn.Parameter(torch.zeros(self.pairs.shape[1]))
         if relation == "entropy":
-            self.register_buffer("mean_distances", torch.full((m, m), float("nan"), dtype=torch.float64))
+            self.register_buffer("running", torch.full((m, m), float("nan"), dtype=torch.float64))
 
     # --- the network ---
 
@@ -158,6 +158,20 @@ class SRDML(MTLModel):
         found[here[:, None], here] = (sums / counts).masked_fill(torch.eye(len(names), dtype=torch.bool), 0.0)
         return found
 
+    def distances_over(self, split: Any, batch_size: int = 512) -> Relation:
+        """`distances` over a whole split, in the mode that the model is in; NaN for pairs without a sample."""
+        m = len(self.tasks)
+        total, number = torch.zeros(2, m, m, dtype=torch.float64)
+        for batch in split.to(next(self.heads.parameters()).device).batches(batch_size):
+            with torch.enable_grad():
+                predictions = self(batch.inputs)
+                names = self._present(batch, predictions)
+                sums, counts = self._sums(names, batch, predictions)
+            here = self._numbers(names)
+            total[here[:, None], here] += sums.detach().cpu()
+            number[here[:, None], here] += counts.cpu()
+        return (total / number).fill_diagonal_(0.0)
+
     def auxiliary_loss(self, batch: Batch, predictions: Mapping[str, Tensor]) -> Float[Tensor, ""] | None:
         """The regulariser, None where its strength is zero."""
         if self.strength == 0:
@@ -209,7 +223,7 @@ class SRDML(MTLModel):
             least = self.floor if self.kind == "floor" else 0.0
             p = least * p + (1 - least) * self.log_omega.softmax(0)
         if self.kind == "entropy":
-            d = self.mean_distances[self.pairs[0], self.pairs[1]]
+            d = self.running[self.pairs[0], self.pairs[1]]
             tau = self.temperature * d.nanmean().abs().clamp_min(torch.finfo(d.dtype).tiny)
             p = (-d.nan_to_num(d.nanmean().nan_to_num(0.0)) / tau.nan_to_num(1.0)).softmax(0).to(some)
         i, j = self.pairs
@@ -218,9 +232,9 @@ class SRDML(MTLModel):
     @torch.no_grad()
     def _remember(self, here: Tensor, distances: Relation) -> None:
         """Running means; a pair that is seen for the first time starts with what is seen."""
-        before = self.mean_distances[here[:, None], here]
+        before = self.running[here[:, None], here]
         mixed = torch.where(before.isnan(), distances.double(), before.lerp(distances.double(), 1 - MEMORY))
-        self.mean_distances[here[:, None], here] = torch.where(distances.isnan(), before, mixed)
+        self.running[here[:, None], here] = torch.where(distances.isnan(), before, mixed)
 
     # --- training ---
 

@@ -62,16 +62,20 @@ def in_stages(runs: Mapping[str, Run]) -> Run:
 # --- task relations ---------------------------------------------------------------------------------------
 
 def srdml(problem: Problem, build: Build, strategy: Any, setting: Setting) -> Run:
-    """Train once; `learned["relation"]` is what the regulariser made of the pairs: `{task: {other: share}}`.
+    """Train once; learned are two tables `{task: {other: number}}`, each symmetric.
 
+    "relation": the share that each pair has in the regulariser at the end.
+    "distances": how far tasks' saliencies are apart on the validation split, on average.
     Raises ValueError for a task whose training targets are all the same: it needs no feature, so it has no saliency,
     and all that could be said of its relations would be chance.
     """
     refuse_constant_targets(problem)
     run = train_once(problem, build, strategy, setting)
-    shares = run.model.relation().tolist()
-    run.learned = {"relation": {one: dict(zip(run.model.task_names, row, strict=True))
-                                for one, row in zip(run.model.task_names, shares, strict=True)}}
+    names = run.model.task_names
+    run.model.eval()
+    tables = {"relation": run.model.relation(), "distances": run.model.distances_over(problem.val)}
+    run.learned = {key: dict(zip(names, (dict(zip(names, row, strict=True)) for row in table.tolist()), strict=True))
+                   for key, table in tables.items()}
     return run
 
 

@@ -238,6 +238,10 @@ def test_shares_are_symmetric_and_sum_to_one_over_pairs(relation):
     shares = run.model.relation()
     assert torch.equal(shares, shares.T) and not shares.diagonal().any()
     assert math.isclose(shares.triu(1).sum().item(), 0.0 if relation == "alone" else 1.0, abs_tol=1e-6)
+    apart = run.model.eval().distances(batch := next(p.val.batches(24)), run.model(batch.inputs)).detach().double()
+    found = torch.tensor(pd.DataFrame(run.learned["distances"]).to_numpy())
+    torch.testing.assert_close(found, apart, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(run.model.distances_over(p.val, 7), found, atol=1e-6, rtol=1e-5)
     learned = pd.DataFrame(run.learned["relation"])
     assert (torch.tensor(learned.to_numpy()).float() == shares).all() and list(learned) == run.model.task_names
     rows = run.history[run.history["name"] == "relation_odd"]
