@@ -1,6 +1,7 @@
 """Two task gradients in the plane, and the direction that each of three rules makes of them.
 
-Imports `strategies`. The ideas before their formulas: a projection, a segment, a ball.
+Imports `strategies`. The ideas before their formulas: a projection, a segment, a ball. `arrow` and `harmless` are
+their parts, for pictures of other rules.
 """
 
 import math
@@ -35,10 +36,10 @@ def three_rules(gradients: Float[Tensor, "m n"], c: float = 0.4) -> Any:
     _surround(axes[0, 2], g, c)
     for axis in axes[0]:
         for gradient, name in zip(g, ("g1", "g2"), strict=True):
-            _arrow(axis, gradient, GRADIENT, name)
+            arrow(axis, gradient, GRADIENT, name)
     limits = {"xlim": _limits(axes[0], 0), "ylim": _limits(axes[0], 1)}
     for axis in axes[0]:
-        _harmless(axis, g)
+        harmless(axis, g)
         axis.set(aspect="equal", xlabel="theta 1", **limits)
     axes[0, 0].set_ylabel("theta 2")
     return figure
@@ -50,7 +51,7 @@ def _project(axis: Any, g: Tensor) -> None:
     changed = torch.stack([g[0] - product / (g[1] @ g[1]) * g[1], g[1] - product / (g[0] @ g[0]) * g[0]])
     for before, after, name in zip(g, changed, ("g1'", "g2'"), strict=True):
         _line(axis, before, after)
-        _arrow(axis, after, HELP, name)
+        arrow(axis, after, HELP, name)
         _line(axis, after, changed.sum(0))
     _result(axis, combine("pcgrad", g), "PCGrad: project, then add")
 
@@ -67,12 +68,15 @@ def _surround(axis: Any, g: Tensor, c: float) -> None:
 
     mean = g.mean(0)
     axis.add_patch(Circle(mean.tolist(), c * mean.norm().item(), fill=False, color=HELP, linewidth=1.5))
-    _arrow(axis, mean, HELP, "mean")
+    arrow(axis, mean, HELP, "mean")
     _result(axis, combine(make("cagrad", c=c), g) / 2, "CAGrad: best in the ball")
 
 
-def _harmless(axis: Any, g: Tensor) -> None:
-    """The wedge of directions in which neither task's loss rises."""
+def harmless(axis: Any, g: Float[Tensor, "2 2"]) -> None:
+    """Shade the wedge of directions d with `g_t . d >= 0` for both: a small step along -d raises neither loss.
+
+    It reaches beyond every panel: set the limits of the axis. The two gradients are not opposite to each other.
+    """
     from matplotlib.patches import Wedge
 
     one, two = (math.atan2(y, x) for x, y in g.tolist())
@@ -83,11 +87,12 @@ def _harmless(axis: Any, g: Tensor) -> None:
 
 
 def _result(axis: Any, d: Tensor, title: str) -> None:
-    _arrow(axis, d, RESULT, "d")
+    arrow(axis, d, RESULT, "d")
     axis.set_title(title)
 
 
-def _arrow(axis: Any, tip: Tensor, colour: str, name: str) -> None:
+def arrow(axis: Any, tip: Float[Tensor, "2"], colour: str, name: str) -> None:
+    """An arrow from the origin, with its name beyond the tip."""
     end = tip.tolist()
     axis.annotate("", end, ORIGIN, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.8,
                                                "shrinkA": 0, "shrinkB": 0})

@@ -95,9 +95,9 @@ class GradientClipping(Surgery):
         "scalar": the difference of the scalar projections `|g_i| cos phi_i - |g_j| cos phi_j`, which is |P|, so that
         g_i' = g_j; "leftover": cos phi_j measured against -P, so that both projections are lengths along P and Delta is
         what the longer has left over, `(|g_i|^2 - |g_j|^2) / |P|` without its sign.
-    For two tasks the first two, with every gradient changed, are equal weighting: Delta is the same for i and j, and P
-    turns around. With delta="leftover", reading="longer" the two gradients end at one length along P, and their sum is
-    orthogonal to P: it has MGDA's direction and conflicts with neither task.
+    With every gradient changed two tasks get equal weighting, whatever delta: it is the same for i and j, and P turns
+    around. So do any number of tasks with reading="sum". With delta="leftover", reading="longer" the two gradients end
+    at one length along P, and their sum is orthogonal to P: for two tasks in conflict it is MGDA's, and harms neither.
     Scale: mean direction multiplied by m; equal weighting's where nothing conflicts.
     Source: A Model-Agnostic Approach to Mitigate Gradient Interference, equations 1-4, algorithm 1, lemma 1. The
     authors' public code has the "leftover" cosines, but clips by `min(|Delta|, 0)`, which is zero: it changes nothing.

@@ -50,6 +50,15 @@ def test_the_wedge_holds_the_directions_that_harm_nobody(g):
         assert inside == bool((g @ d > 0).all())
 
 
+def test_parts_draw_on_any_panel(g):
+    figure, ((axis,),) = figures.panels(1, 1)
+    figures.directions.harmless(axis, g)
+    figures.directions.arrow(axis, g[1], figures.directions.RESULT, "mine")
+    whole = figures.directions.three_rules(g).axes[0]
+    assert [patch.theta1 for patch in axis.patches] == [patch.theta1 for patch in whole.patches]
+    torch.testing.assert_close(tips(axis)["mine"], g[1])
+
+
 def test_panels_share_their_scale_and_show_the_origin(g):
     limits = {(axis.get_xlim(), axis.get_ylim()) for axis in figures.directions.three_rules(g).axes}
     ((x, y),) = limits
