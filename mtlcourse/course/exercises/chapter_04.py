@@ -1,0 +1,59 @@
+"""Checks of notebook 04, interfering gradients. Imports `exercises`."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from . import exercise, expect
+
+# Pairs in conflict: the plain sum harms the second task, the first, none; equal lengths; opposite gradients.
+PAIRS = ([[3.0, 0.0], [-1.0, 1.0]], [[-0.5, 0.25, 0.0], [2.0, 1.0, 1.0]], [[1.0, 0.0], [-0.5, 1.0]],
+         [[2.0, 1.0], [-2.0, 1.0]], [[2.0, 0.0], [-1.0, 0.0]])
+TRIPLE = [[2.0, -1.0, 0.0], [-1.0, 0.5, 1.5], [-0.5, 1.0, -1.0]]
+
+
+def rows(numbers: list[list[float]]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def coordinates(g_1: Tensor, g_2: Tensor) -> tuple[float, float, float]:
+    """|h|^2, p_1 and p_2: `g_1 = h + p_1 u`, `g_2 = h - p_2 u`, u along their difference."""
+    u = (g_1 - g_2) / (g_1 - g_2).norm()
+    p_1, p_2 = (g_1 @ u).item(), -(g_2 @ u).item()
+    return (g_1 @ g_1).item() - p_1**2, p_1, p_2
+
+
+@exercise("04.1")
+def just_enough(answer: Callable) -> None:
+    """`g_i' . g_j = |h|^2 - (p_i - Delta) p_j` is zero."""
+    for numbers in PAIRS:
+        h2, p_i, p_j = coordinates(*rows(numbers))
+        expect(p_i - h2 / p_j, answer(*rows(numbers)), f"for g_i={numbers[0]} and g_j={numbers[1]}")
+
+
+@exercise("04.2")
+def smallest_share(answer: Callable) -> None:
+    """What is left of the leftover may pull the shorter gradient's task back by its gain from 2h, and no more."""
+    for numbers in PAIRS:
+        h2, p_1, p_2 = coordinates(*rows(numbers))
+        pull = abs(p_1 - p_2) * min(p_1, p_2)
+        allowed = 2 * h2 / pull if pull > 1e-12 else math.inf
+        expect(max(0.0, 1 - allowed), answer(*rows(numbers)), f"for g_1={numbers[0]} and g_2={numbers[1]}")
+
+
+@exercise("04.3")
+def to_the_foot(answer: Callable) -> None:
+    """Each gradient in turn loses its part along the difference to each original one that it conflicts with."""
+    cases = [(PAIRS[0], [[1], [0]]), (TRIPLE, [[1, 2], [0, 2], [0, 1]]), (TRIPLE, [[2, 1], [2, 0], [1, 0]])]
+    for numbers, orders in cases:
+        G = rows(numbers)
+        total = torch.zeros_like(G[0])
+        for g, order in zip(G, orders, strict=True):
+            for j in order:
+                if g @ G[j] < 0:
+                    P = G[j] - g
+                    g = G[j] - (G[j] @ P) / (P @ P) * P  # the foot, from the other tip
+            total = total + g
+        expect(total, answer(rows(numbers), orders), f"for G={numbers} and orders={orders}")
