@@ -44,7 +44,8 @@ def second(answer: Callable) -> None:
             raise NotYet(f"for a model after stage 1: expected {'all' if learns else 'none'} of the parameters of "
                          f"{name}, got {'some' if True in found else 'none'}")
         if learns and not all(parameter.requires_grad for parameter in parts[name].parameters()):
-            raise NotYet(f"for a model after stage 1: expected gradients for {name}, got none, for it is frozen still")
+            raise NotYet(f"for a model after stage 1: expected gradients for {name}, got none: it is frozen still, "
+                         "and requires_grad_(True) unfreezes it")
 
 
 def _features(*rows: list[list[float]]) -> list[torch.Tensor]:
