@@ -1,6 +1,7 @@
 """Checks speak to learners: they never raise unless asked to, and they say what was expected."""
 
 import pytest
+import torch
 
 from mtlcourse.course.checks import check
 from mtlcourse.course.exercises import EXERCISES, expect
@@ -35,3 +36,15 @@ def test_unknown_exercise_names_the_known_ones():
         check("01.9", 0)
     with pytest.raises(ValueError, match="Unknown exercise '99.1'"):
         check("99.1", 0)
+
+
+def test_a_price_on_modules_is_right_only_if_a_search_can_lower_it(capsys):
+    def own_modules(betas):
+        return sum((beta * torch.arange(len(beta) - 1, -1, -1)).sum() for beta in betas)
+
+    check("14.2", own_modules)
+    check("14.2", lambda betas: own_modules(betas).item())
+    check("14.2", lambda betas: own_modules(betas).detach())
+    right, *cut = capsys.readouterr().out.splitlines()
+    assert right == "Exercise 14.2: correct."
+    assert all("not yet: the number is right, but it has no derivative" in said for said in cut) and len(cut) == 2
