@@ -1,5 +1,6 @@
 """All that changes during a training and must survive a crash. Imports `files`, `strategies`, `tasks`, `selection`."""
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -104,7 +105,8 @@ class State:
             return
         save_state(self.checkpoint, {
             "config": self.config, "groups": self.groups, "epoch": self.epoch, "updates": self.updates,
-            "samples": self.samples, "seconds": self.seconds, "history": self.history,
+            "samples": self.samples, "seconds": self.seconds,
+            "history": json.dumps(self.history),  # as one text: many tasks and epochs make many rows, and all are saved
             "selection": self.selection.state_dict(), "model": dict(self.model.state_dict()),
             "step": self.step.state_dict(), "schedulers": [_plain(s.state_dict()) for s in self.schedulers],
             "order": self.order.get_state(), "random": torch.get_rng_state(),
@@ -126,7 +128,7 @@ class State:
         except RuntimeError as error:
             raise OtherTraining(f"The checkpoint {self.checkpoint}.json belongs to a model of another form. Use "
                                 f"another path, or resume=False to start afresh. {error}") from error
-        if self.groups != state["groups"]:
+        if self.groups != state["groups"] or not isinstance(state["history"], str):  # once it was a list
             raise self._of_another_training({"optimizers": state["groups"]})
         self.step.load_state_dict(state["step"])
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
@@ -137,7 +139,7 @@ class State:
             torch.cuda.set_rng_state_all(state["cuda"])
         self.epoch = self.saved_epoch = state["epoch"]
         self.updates, self.samples, self.seconds = state["updates"], state["samples"], state["seconds"]
-        self.history = state["history"]
+        self.history = json.loads(state["history"])
         self.selection.load_state_dict(state["selection"])
 
     def _of_another_training(self, differing: dict[str, Any]) -> "OtherTraining":

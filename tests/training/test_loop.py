@@ -1,6 +1,7 @@
 """The loops: the same as by hand, resumed to the bit, stopped with a name, evaluated as by brute force."""
 
 import copy
+import json
 import math
 import os
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from mtlcourse import data, models, strategies
-from mtlcourse.files import derived_seed, seed_everything
+from mtlcourse.files import derived_seed, load_state, save_state, seed_everything
 from mtlcourse.strategies import NonFiniteLoss
 from mtlcourse.tasks import Problem, Task, TensorSplit
 from mtlcourse.training import TrainingDiverged, evaluate, fit, make_step, pick_device
@@ -275,6 +276,16 @@ def test_a_checkpoint_of_a_model_of_another_form_is_refused(tmp_path):
     wider = models.HPS(small(), {"name": "mlp", "widths": [9]})
     with pytest.raises(ValueError, match="belongs to a model of another form. Use another path(.|\n)*size mismatch"):
         train(model=wider, checkpoint=tmp_path / "state")
+
+
+def test_a_checkpoint_of_another_layout_is_refused(tmp_path):
+    """The history is saved as one text; a list of dictionaries took most of a long training's time."""
+    train(checkpoint=tmp_path / "state")
+    state = load_state(tmp_path / "state")
+    assert json.loads(state["history"])[0]["epoch"] == 1
+    save_state(tmp_path / "state", state | {"history": json.loads(state["history"])})
+    with pytest.raises(ValueError, match="belongs to another training"):
+        train(checkpoint=tmp_path / "state")
 
 
 def test_without_resume_a_training_starts_afresh(tmp_path):
