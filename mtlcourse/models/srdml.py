@@ -155,7 +155,7 @@ class SRDML(MTLModel):
         sums, counts = self._sums(names, batch, predictions)
         found = sums.new_full((len(self.tasks),) * 2, float("nan"))
         here = self._numbers(names)
-        found[here[:, None], here] = (sums / counts).masked_fill(torch.eye(len(names), dtype=torch.bool), 0.0)
+        found[here[:, None], here] = (sums / counts).fill_diagonal_(0.0)
         return found
 
     def distances_over(self, split: Any, batch_size: int = 512) -> Relation:
