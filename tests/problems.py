@@ -8,7 +8,8 @@ from mtlcourse.void import VOID
 
 OFFLINE = ("digits_mtl", "multidigits", "relatedness", "rooms", "twins")  # the registered problems that need no files
 NEEDS_MAPS = ("mtan", "afa")  # the architectures that are not defined on vectors
-SHALLOW = ("lasso", "l21", "rmtl", "mtrl", "theta")  # those that are defined on tasks with one answer a sample only
+SHALLOW = ("lasso", "l21", "rmtl", "mtrl", "theta")
+ONE_ANSWER = (*SHALLOW, "srdml")  # those that are defined on tasks with one answer a sample only
 TASKS = (data.classification("kind", 3), data.regression("size", 2), data.binary("big"))
 ENCODER = {"name": "mlp", "widths": [6, 5]}
 

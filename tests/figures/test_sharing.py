@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from mtlcourse import data, methods, models
 from mtlcourse.figures.sharing import SHARED, boxes, sharing
 from mtlcourse.files import seed_everything
-from tests.problems import SHALLOW, small
+from tests.problems import ONE_ANSWER, small
 
 ROOMS = data.describe("rooms")  # three tasks, three stages
 TASKS = ("segmentation", "depth", "normals")
@@ -32,7 +32,7 @@ def colours(axis) -> list[tuple]:
 
 def yes_or_no(name: str):
     """Three questions an image, for models that do not answer for each pixel."""
-    return replace(ROOMS, tasks=[data.binary(task) for task in TASKS]) if name in SHALLOW else ROOMS
+    return replace(ROOMS, tasks=[data.binary(task) for task in TASKS]) if name in ONE_ANSWER else ROOMS
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -8,12 +8,12 @@ from mtlcourse.files import load_state, save_state, seed_everything
 from mtlcourse.strategies import Engine, make
 from mtlcourse.tasks import Problem, TensorSplit, mean_losses
 from mtlcourse.training.updates import make_step
-from tests.problems import NEEDS_MAPS, SHALLOW, small
+from tests.problems import NEEDS_MAPS, ONE_ANSWER, small
 
 # The architectures that a name is enough for: classes of the models' folder, none of the searches, and none of the
 # shallow ones, which are solved and take few kinds of tasks.
 NAMES = [name for name in methods.names() if getattr(methods._METHODS[name].build, "__module__", "").startswith(
-    models.__name__) and isinstance(methods._METHODS[name].build, type) and name not in SHALLOW]
+    models.__name__) and isinstance(methods._METHODS[name].build, type) and name not in ONE_ANSWER]
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -293,6 +293,21 @@ def test_omega_has_a_rate_of_its_own():
     assert len(made(problem(), relation="uniform").param_groups(0.01, 0.0)) == 1
 
 
+@pytest.mark.parametrize("leave_after", [0, 1, 2])
+def test_shared_and_own_parameters_are_those_that_the_task_losses_reach(leave_after):
+    p = problem()
+    model, batch = made(p, leave_after=leave_after), batch_of(p)
+    reached = {}
+    for name, loss in mean_losses(p.tasks, model(batch.inputs), batch).items():
+        model.zero_grad()
+        loss.backward(retain_graph=True)
+        reached[name] = {id(q) for q in model.parameters() if q.grad is not None}
+    shared = {id(q) for q in model.shared_parameters()}
+    assert shared == set.intersection(*reached.values()) and bool(shared) == (leave_after > 0)
+    for name in p.task_names:
+        assert {id(q) for q in model.task_parameters(name)} == reached[name] - shared
+
+
 # --- limits, training ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("name", "other"), [("srdml(strength=0)", "hps"), ("srdml(strength=0, leave_after=0)", "stl")])
