@@ -25,8 +25,8 @@ def signless(answer: Callable) -> None:
 def floored(answer: Callable) -> None:
     """A share of what all pairs have for certain, the rest as learned."""
     d = torch.tensor([1.0, 2.0, 3.0])
-    for logits, least in (([0.0, 0.0, 0.0], 0.5), ([20.0, 0.0, 0.0], 0.5), ([1.0, 2.0, 4.0], 0.2), ([3.0, 1.0, 0.0], 1.0)
-                          ):
+    cases = (([0.0, 0.0, 0.0], 0.5), ([20.0, 0.0, 0.0], 0.5), ([1.0, 2.0, 4.0], 0.2), ([3.0, 1.0, 0.0], 1.0))
+    for logits, least in cases:
         shares = torch.tensor(logits).softmax(0)
         expect(least / 3 + (1 - least) * shares, answer(torch.tensor(logits), d, least),
                f"for log omega = {logits} and least = {least}")
