@@ -49,3 +49,8 @@ def test_links_lead_somewhere(target):
 def test_every_notebook_is_named():
     for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         assert f"notebooks/{notebook.name}" in TEXT
+
+
+def test_every_lesson_is_found_from_the_table():
+    rows = re.findall(r"^\| \[\d\d [^]]+\]\(notebooks/([^)]+)\) \|", TEXT, re.MULTILINE)
+    assert rows == sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
