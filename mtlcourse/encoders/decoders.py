@@ -53,7 +53,8 @@ def deeper(widths: Any, activation: str = "relu") -> Callable[..., nn.Module]:
     Raises ValueError for widths that are none and for an unknown activation; and, where it meets a task that
     predicts every pixel, then.
 
-    >>> deeper([16])(Task("a", nn.functional.mse_loss, {}, 1), (3, 4, 4), (1, 8, 8))[1]
+    >>> from mtlcourse import data
+    >>> deeper([16])(data.binary("a"), (3, 4, 4), (1, 8, 8))[1]
     Linear(in_features=48, out_features=16, bias=True)
     """
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width > 0 for width in widths):

@@ -18,7 +18,8 @@ def test_wide_hard_sharing_is_as_large_as_what_it_is_held_against(name: str, lik
 @pytest.mark.parametrize("name", OFFLINE)
 def test_wide_single_task_networks_are_as_large_as_gated_ones(name: str):
     wanted, wide = methods.count_parameters("dsmtl-jl", name), methods.count_parameters("stl-wide", name)
-    assert wanted <= wide <= 1.15 * wanted
+    # Ten heads with a hidden layer look at the digits' flattened map: four channels more are a fifth of all parameters.
+    assert wanted <= wide <= (1.3 if name == "digits_mtl" else 1.15) * wanted
     model = methods.build("stl-wide", data.describe(name))
     assert isinstance(model, models.STL) and not list(model.shared_parameters())
 
