@@ -1,6 +1,6 @@
 """What a model has learned about its tasks: who is related to whom, and what each of them looks at.
 
-Imports `figures.style`; scipy where tasks are put in order.
+Imports `models`, `figures.style`; scipy where tasks are put in order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from ..models.srdml import NOTED
 from .style import panels
-
-PREFIX = "relation_"  # how a model's report, and so the history, calls the share of a pair
 
 
 def over_epochs(history: pd.DataFrame, tasks: Sequence[str]) -> dict[int, pd.DataFrame]:
@@ -22,14 +21,14 @@ def over_epochs(history: pd.DataFrame, tasks: Sequence[str]) -> dict[int, pd.Dat
     tasks: all of them, in the order of rows and columns.
     Raises ValueError for a history in which no relation is noted.
     """
-    rows = history[history["name"].str.startswith(PREFIX)]
+    rows = history[history["name"].str.startswith(NOTED)]
     if rows.empty:
         raise ValueError("This history tells of no relations between tasks; those of the method 'srdml' do.")
     tables = {}
     for epoch, of_epoch in rows.groupby("epoch"):
         table = pd.DataFrame(0.0, index=list(tasks), columns=list(tasks))
         for one, name, value in of_epoch[["task", "name", "value"]].itertuples(index=False):
-            other = name.removeprefix(PREFIX)
+            other = name.removeprefix(NOTED)
             table.loc[one, other] = table.loc[other, one] = value
         tables[epoch] = table
     return tables

@@ -18,6 +18,7 @@ from .saliency import DISTANCES, Saliency, between, lengths, normalised, salienc
 
 RELATIONS = ("learned", "uniform", "entropy", "floor", "alone")
 MEMORY = 0.9  # of the running mean of distances
+NOTED = "relation_"  # and the other task: what the share of a pair is called in a history
 Relation = Float[Tensor, "tasks tasks"]
 
 
@@ -247,7 +248,7 @@ class SRDML(MTLModel):
     def report(self) -> dict[str, dict[str, float]]:
         """For the history, by pair: `{first task: {"relation_<second task>": its share}}`."""
         shares = self.relation().tolist()
-        return {one: {f"relation_{other}": shares[i][j] for j, other in enumerate(self.task_names) if j > i}
+        return {one: {f"{NOTED}{other}": shares[i][j] for j, other in enumerate(self.task_names) if j > i}
                 for i, one in enumerate(self.task_names[:-1])}
 
 
