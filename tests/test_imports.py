@@ -19,6 +19,7 @@ FLOORS = [
     {"tasks"},
     {"data", "encoders", "strategies"},
     {"models"},
+    {"theory"},
     {"training"},
     {"search"},
     {"safety"},
