@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from mtlcourse.course import lessons, machines, outputs, parameters, tolerances
+from mtlcourse.course import lessons, machines, outputs, parameters, tolerances, verdicts
 from mtlcourse.files import write_text
 
 FOLDER = Path(__file__).parent
@@ -102,9 +102,9 @@ def _store(path: Path, found: dict[int, tolerances.Tolerance]) -> None:
 
 
 def write_index(folder: Path = FOLDER) -> None:
-    """Write `README.md` of the notebooks from their front matter."""
+    """Write `README.md` of the notebooks from their front matter, and the verdicts on the papers' statements."""
     text = lessons.index([lessons.read(path) for path in lessons.find(folder)])
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(f"{text}\n{verdicts.section(folder)}", encoding="utf-8")
 
 
 def main(names: list[str]) -> int:

@@ -117,7 +117,7 @@ def index(lessons: list[Lesson]) -> str:
     lines = [
         "# The notebooks, in reading order",
         "",
-        "<!-- Made by `make notebooks` from the notebooks' front matter: change that, not this file. -->",
+        "<!-- Made by `make notebooks` from the notebooks' front matter and `theory`: change those, not this file. -->",
         "",
         "| no. | notebook | what it answers | builds on | fast run | full run |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from nbformat import NotebookNode, v4
 
-from mtlcourse.course import lessons
+from mtlcourse.course import lessons, verdicts
 from tests.notebooks import lint
 from tests.notebooks.samples import PARAMETERS, notebook, write
 
@@ -31,7 +31,7 @@ def test_the_course_is_short_enough():
 
 @pytest.mark.skipif(not COURSE, reason="there is no notebook to list")
 def test_the_index_is_fresh():
-    fresh = lessons.index([lessons.read(path) for path in COURSE])
+    fresh = f"{lessons.index([lessons.read(path) for path in COURSE])}\n{verdicts.section(FOLDER)}"
     assert (FOLDER / "README.md").read_text(encoding="utf-8") == fresh, "run `make notebooks`"
 
 
