@@ -10,12 +10,25 @@ nothing, and one that is not defined (AUC without a positive label, say), is NaN
 """
 
 from .angles import AngleWithin, MeanAngle, MedianAngle, RMSEAngle
-from .base import RESOLUTION, Metric, relative_change, without_rounding
+from .base import RESOLUTION, Metric, Share, relative_change, without_rounding
 from .counts import AUC, F1, MaxF, MeanIoU, Precision, Recall
-from .means import MAE, MSE, R2, RMSE, AbsError, Accuracy, DepthWithin, PixelAccuracy, PixelError, RelError
+from .means import (
+    MAE,
+    MSE,
+    R2,
+    RMSE,
+    AbsError,
+    Accuracy,
+    Brier,
+    DepthWithin,
+    ErrorRate,
+    PixelAccuracy,
+    PixelError,
+    RelError,
+)
 
 __all__ = [
-    "AUC", "F1", "MAE", "MSE", "R2", "RESOLUTION", "RMSE", "AbsError", "Accuracy", "AngleWithin", "DepthWithin", "MaxF",
-    "MeanAngle", "MeanIoU", "MedianAngle", "Metric", "PixelAccuracy", "PixelError", "Precision", "RMSEAngle", "Recall",
-    "RelError", "relative_change", "without_rounding",
+    "AUC", "F1", "MAE", "MSE", "R2", "RESOLUTION", "RMSE", "AbsError", "Accuracy", "AngleWithin", "Brier",
+    "DepthWithin", "ErrorRate", "MaxF", "MeanAngle", "MeanIoU", "MedianAngle", "Metric", "PixelAccuracy", "PixelError",
+    "Precision", "RMSEAngle", "Recall", "RelError", "Share", "relative_change", "without_rounding",
 ]

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from ..void import valid_mask
-from .base import Elements, Mean, MeanError, Metric, divide, histogram, require
+from .base import Elements, MeanError, Metric, Share, divide, histogram, require
 
 
 class MeanAngle(MeanError):
@@ -18,12 +18,16 @@ class MeanAngle(MeanError):
     NaN. A vector of length zero has no direction: its angle is taken as 90 degrees.
     """
 
+    interval = (0.0, 180.0)
+
     def elements(self, prediction: Tensor, target: Tensor) -> Elements:
         return angles_between(prediction, target), valid_mask(target).all(1)
 
 
 class RMSEAngle(MeanAngle):
     """Root of the mean squared angle, in degrees, with the conventions of `MeanAngle`; k = 2: sum of squares, count."""
+
+    interval = None
 
     def elements(self, prediction: Tensor, target: Tensor) -> Elements:
         angles, valid = super().elements(prediction, target)
@@ -33,7 +37,7 @@ class RMSEAngle(MeanAngle):
         return math.sqrt(super().value(total))
 
 
-class AngleWithin(Mean):
+class AngleWithin(Share):
     """Share of pixels whose angle is below `degrees`, with the conventions of `MeanAngle`; k = 2: within, count.
 
     Raises ValueError unless 0 < degrees <= 180.

@@ -52,12 +52,16 @@ class Metric(ABC):
 
     kind: "classification" (integer targets) or "regression" (real ones), as of the task.
     higher_is_better: which way improvement goes.
+    interval: where one sample's own value lies, for measures whose value is the mean over elements: rows are (sum,
+        count), and the value is a linear function of sum / count; an end may be infinite. None for all others: ratios,
+        roots, medians, of which the mean over samples is another number. Certificates rely on it.
     k: how many numbers a sample contributes.
     total: their sums over all samples seen, float64, on the device of the predictions.
     """
 
     kind: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    interval: ClassVar[tuple[float, float] | None] = None
     k: int
     total: Float64[Tensor, "k"]
 
@@ -146,6 +150,12 @@ class MeanError(Mean):
     """A mean that is better when lower."""
 
     higher_is_better = False
+
+
+class Share(Mean):
+    """Share of the elements that have a property: `elements` gives booleans; k = 2: how many have it, how many are."""
+
+    interval = (0.0, 1.0)
 
 
 def divide(part: Float64[Tensor, "*shape"], whole: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:

@@ -7,10 +7,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ..void import valid_mask
-from .base import Elements, Mean, MeanError, Metric, decide, require
+from .base import Elements, MeanError, Metric, Share, decide, require
 
 
-class Accuracy(Mean):
+class Accuracy(Share):
     """Share of labelled elements predicted right; the prediction is the largest logit, or a single one's sign.
 
     k = 2: hits, labelled elements.
@@ -31,8 +31,8 @@ class PixelAccuracy(Accuracy):
     """`Accuracy` under the name it has for dense tasks: the share of labelled pixels predicted right; k = 2."""
 
 
-class PixelError(Accuracy):
-    """Share of labelled pixels predicted wrong, 1 - pixel accuracy; k = 2: hits, labelled pixels."""
+class ErrorRate(Accuracy):
+    """Share of labelled elements predicted wrong, 1 - accuracy; k = 2: hits, labelled elements."""
 
     higher_is_better = False
 
@@ -40,8 +40,42 @@ class PixelError(Accuracy):
         return 1 - super().value(total)
 
 
+class PixelError(ErrorRate):
+    """`ErrorRate` under the name it has for dense tasks: the share of labelled pixels predicted wrong; k = 2."""
+
+
+class Brier(MeanError):
+    """Brier score: half the squared distance of predicted probabilities from the label, in [0, 1]; k = 2: sum, count.
+
+    `1/2 sum_c (p_c - [c = y])^2` with p the softmax of the logits, or the sigmoid of a single one. For two classes that
+    is `(p_1 - y)^2`; Brier's own sum, without the half, runs to 2. Lowest in expectation for the true probabilities, as
+    cross-entropy is, but bounded, so that a mean over samples can be certified without a clip.
+    Source: Brier, Verification of Forecasts Expressed in Terms of Probability, 1950.
+
+    >>> metric = Brier()
+    >>> metric.update(torch.tensor([[0.0, 0.0], [-50.0, 50.0]]), torch.tensor([0, 0]))
+    >>> metric.compute()
+    0.625
+    """
+
+    kind = "classification"
+    interval = (0.0, 1.0)
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Elements:
+        logits = prediction.double()
+        if logits.shape[1] == 1:  # the same as logits 0 and z
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        p, valid = logits.softmax(1), valid_mask(target)
+        label = target.long().masked_fill(~valid, 0).unsqueeze(1)
+        of_label = p.gather(1, label)
+        scores = (p.square().sum(1, keepdim=True) - 2 * of_label + 1).squeeze(1) / 2
+        return scores.clamp(0, 1), valid  # rounding can leave the interval
+
+
 class MSE(MeanError):
     """Mean squared error over all known values, in the square of the target's unit; k = 2: sum, count."""
+
+    interval = (0.0, math.inf)
 
     def elements(self, prediction: Tensor, target: Tensor) -> Elements:
         return (prediction.double() - target.double()).square(), valid_mask(target)
@@ -50,12 +84,16 @@ class MSE(MeanError):
 class RMSE(MSE):
     """Square root of the `MSE`, in the target's unit; k = 2: sum of squares, count."""
 
+    interval = None
+
     def value(self, total: Float64[Tensor, "2"]) -> float:
         return math.sqrt(super().value(total))
 
 
 class MAE(MeanError):
     """Mean absolute error over all known values, in the target's unit; k = 2: sum, count."""
+
+    interval = (0.0, math.inf)
 
     def elements(self, prediction: Tensor, target: Tensor) -> Elements:
         return (prediction.double() - target.double()).abs(), valid_mask(target)
@@ -75,11 +113,13 @@ class RelError(MeanError):
     Depth 0, for which there is no relative error, is read as "not measured", as depth cameras write it.
     """
 
+    interval = (0.0, math.inf)
+
     def elements(self, prediction: Tensor, target: Tensor) -> Elements:
         return (prediction.double() - target.double()).abs() / target.double(), target > 0
 
 
-class DepthWithin(Mean):
+class DepthWithin(Share):
     """Share of pixels with `max(p / t, t / p) < 1.25^power`; k = 2: pixels within, pixels of known depth t > 0.
 
     Depth 0 does not count, as for `RelError`; a prediction p <= 0 is never within.

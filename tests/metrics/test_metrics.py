@@ -99,6 +99,15 @@ def max_f(beta_squared):
     return oracle
 
 
+def brier(prediction, target):
+    """Half of the printed sum over classes, with a softmax of our own."""
+    logits = np.moveaxis(prediction.double().numpy(), 1, -1).reshape(target.numel(), -1)
+    labels = target.numpy().reshape(-1)
+    odds = np.exp(logits[labels != VOID])
+    p = odds / odds.sum(1, keepdims=True)
+    return ((p - np.eye(p.shape[1])[labels[labels != VOID]]) ** 2).sum(1).mean() / 2
+
+
 MACRO = {"average": "macro", "zero_division": 0}
 POSITIVE = {"average": "binary", "zero_division": 0}
 # name: (factory, kind of data, shapes of pixels, what an independent computation gives, its tolerance)
@@ -106,6 +115,9 @@ CASES = {
     "accuracy": (metrics.Accuracy, "classes", ((), (3, 4)), of_classes(sk.accuracy_score), 0),
     "accuracy, one logit": (metrics.Accuracy, "positive", ((), (3, 4)), of_classes(sk.accuracy_score), 0),
     "pixel accuracy": (metrics.PixelAccuracy, "classes", ((3, 4),), of_classes(sk.accuracy_score), 0),
+    "error rate": (metrics.ErrorRate, "positive", ((),), of_classes(sk.zero_one_loss), 0),
+    "Brier": (metrics.Brier, "classes", ((), (3, 4)), lambda p, y: brier(p, y), 0),
+    "Brier, one logit": (metrics.Brier, "positive", ((),), lambda p, y: sk.brier_score_loss(*labelled(p, y)[::2]), 0),
     "pixel error": (metrics.PixelError, "classes", ((3, 4),), of_classes(sk.zero_one_loss), 0),
     "F1": (partial(metrics.F1, 5), "classes", ((), (3, 4)), of_classes(sk.f1_score, **MACRO), 0),
     "F1, one logit": (metrics.F1, "positive", ((), (3, 4)), of_classes(sk.f1_score, **POSITIVE), 0),
@@ -204,6 +216,29 @@ def test_resampling_rows_is_resampling_samples(name, seed):
 
 
 @every_measure
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=8, deadline=None)
+def test_a_measure_with_an_interval_is_a_mean_of_the_samples_own_values(name, seed):
+    """And one without an interval is not, so that nobody takes its mean over samples for the measure."""
+    factory, kind, shapes, _, _ = CASES[name]
+    prediction, target = make(kind, shapes[-1], seed)
+    metric = factory()
+    rows = metric.statistics(prediction, target)
+    if metric.interval is None:
+        assert metric.k != 2 or abs(metric.value(rows.sum(0)) - _mean_of_own(metric, rows)) > 1e-6
+        return
+    low, high = metric.interval
+    own = [metric.value(row) for row in rows if row[1]]
+    assert metric.k == 2 and low <= min(own) and max(own) <= high
+    assert metric.value(rows.sum(0)) == pytest.approx(_mean_of_own(metric, rows))
+
+
+def _mean_of_own(metric, rows):
+    counted = rows[rows[:, 1] > 0]
+    return np.average([metric.value(row) for row in counted], weights=counted[:, 1])
+
+
+@every_measure
 def test_what_is_predicted_at_void_elements_does_not_matter(name):
     factory, kind, shapes, _, _ = CASES[name]
     prediction, target = make(kind, shapes[-1])
@@ -256,8 +291,8 @@ def test_better_predictions_have_better_values(name):
     prediction, target = make(kind, shapes[-1])
     perfect = target.nan_to_num(1.0)
     if not target.is_floating_point():
-        perfect = torch.nn.functional.one_hot(target.clamp(min=0), 5 if kind == "classes" else 2).movedim(-1, 1) * 9.0
-        perfect = perfect[:, 1:] - 4.5 if kind == "positive" else perfect
+        perfect = torch.nn.functional.one_hot(target.clamp(min=0), 5 if kind == "classes" else 2).movedim(-1, 1) * 30.0
+        perfect = perfect[:, 1:] - 15.0 if kind == "positive" else perfect
     metric = factory()
     best, usual = (collected(factory, (p, target)).compute() for p in (perfect, prediction))
     assert best == pytest.approx(1.0 if metric.higher_is_better else 0.0, abs=0.1 if name == "median angle" else 1e-5)
