@@ -6,6 +6,7 @@
     safety.report(runs.table("runs"), baseline="stl")       # or a table of stored ones
 """
 
+from .certificates import Certificate, certificate_of, certify
 from .measures import (
     EmpiricalSafety,
     delta_i,
@@ -18,6 +19,6 @@ from .paired import half_width
 from .report import SafetyReport, report
 
 __all__ = [
-    "EmpiricalSafety", "SafetyReport", "delta_i", "empirically_safe", "half_width", "negative_sharing",
-    "relative_change", "report", "safeness_coefficient",
+    "Certificate", "EmpiricalSafety", "SafetyReport", "certificate_of", "certify", "delta_i", "empirically_safe",
+    "half_width", "negative_sharing", "relative_change", "report", "safeness_coefficient",
 ]

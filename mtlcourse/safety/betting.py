@@ -21,9 +21,9 @@ def at_least(values: Float64[np.ndarray, "n"], interval: tuple[float, float], de
         lambda_i = sqrt(2 log(1 / delta) / (n s^2_{i-1})),
 
     x being the values scaled to [0, 1] and s^2_{i-1} the variance of those before x_i, which a bet may look at. If the
-    mean is at most m, no bet has a positive expectation, and K reaches 1 / delta with probability at most delta (Ville's
-    inequality). Every m at which it was reached is rejected. K falls as m grows, for every order and every lambda, so the
-    rejected m are an interval, and its end is the bound.
+    mean is at most m, no bet has a positive expectation, and K reaches 1 / delta with probability at most delta
+    (Ville's inequality). Every m at which it was reached is rejected. K falls as m grows, for every order and every
+    lambda, so the rejected m are an interval, and its end is the bound.
 
     Values come in an order drawn from `seed`, since what is alike may stand together. The bound depends on the order:
     typically its distance from the mean is 1.3 times that of a normal bound, and up to a fifth more or less in another
@@ -59,8 +59,8 @@ def at_least(values: Float64[np.ndarray, "n"], interval: tuple[float, float], de
 def at_least_by_variance(values: Float64[np.ndarray, "n"], interval: tuple[float, float], delta: float) -> float:
     """The same from the empirical Bernstein inequality: simple, in closed form, and nearly twice as far away.
 
-    `mean - sqrt(2 s^2 log(2 / delta) / n) - 7 (b - a) log(2 / delta) / (3 (n - 1))`, with s^2 the sample variance and [a,
-    b] the interval; at least a.
+    `mean - sqrt(2 s^2 log(2 / delta) / n) - 7 (b - a) log(2 / delta) / (3 (n - 1))`, with s^2 the sample variance and
+    [a, b] the interval; at least a.
 
     Source: Maurer and Pontil, Empirical Bernstein Bounds and Sample-Variance Penalization, 2009, theorem 4.
 
@@ -83,11 +83,12 @@ def _scaled(values: Float64[np.ndarray, "n"], interval: tuple[float, float]) -> 
     """The values as parts of the way from one end of the interval to the other, without what rounding puts outside."""
     low, high = interval
     if not (len(values) and math.isfinite(high - low) and high > low):
-        raise ValueError(f"{len(values)} values in [{low}, {high}]: a bound needs at least one value and a finite interval.")
+        raise ValueError(f"{len(values)} values in [{low}, {high}]: a bound needs at least one value, and a finite "
+                         "interval.")
     x = (values - low) / (high - low)
     if not (x.min() >= -1e-9 and x.max() <= 1 + 1e-9):
-        raise ValueError(f"Values from {values.min():.6g} to {values.max():.6g} do not lie in [{low:.6g}, {high:.6g}], on "
-                         "which the bound rests.")
+        raise ValueError(f"Values from {values.min():.6g} to {values.max():.6g} do not lie in [{low:.6g}, {high:.6g}], "
+                         "on which the bound rests.")
     return x.clip(0, 1)
 
 

@@ -52,13 +52,13 @@ def at_least(draws: Float64[np.ndarray, "draws"], found: float, units: int, delt
 
     The quantile of `draws` at `delta' = Phi(-sqrt(units / (units - 1)) t)`, t being the quantile of Student's
     distribution with units - 1 degrees of freedom at 1 - delta, shifted by twice the bias of the median: at
-    `Phi(2 z - Phi^-1(1 - delta'))` with `z = Phi^-1(share of draws below found)`, ties counted half. The first correction
-    widens it for few samples, whose spread resampling understates; the second is BC, the bias correction of BCa.
-    -inf where there are too few draws for such a quantile, and where a draw's value is not a number.
+    `Phi(2 z - Phi^-1(1 - delta'))` with `z = Phi^-1(share of draws below found)`, ties counted half. The first
+    correction widens it for few samples, whose spread resampling understates; the second is BC, the bias correction of
+    BCa. -inf where there are too few draws for such a quantile, and where a draw's value is not a number.
 
     found: the difference in the data themselves.  units: how many samples, or groups, were resampled.
-    Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 14.3; Hesterberg, What Teachers Should
-    Know About the Bootstrap, 2015, section 5.3 (expanded percentiles).
+    Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 14.3; Hesterberg, What Teachers
+    Should Know About the Bootstrap, 2015, section 5.3 (expanded percentiles).
 
     >>> round(at_least(np.linspace(-1, 1, 2001), 0.0, 10**6, 0.05), 3)
     -0.9

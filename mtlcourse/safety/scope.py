@@ -1,0 +1,86 @@
+"""What a certificate is about, in words: what was sampled, and what was not. Imports `tasks`, `training`."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..files import printed
+from ..tasks import Problem
+from ..training.samples import Samples
+from .compared import Compared
+
+
+def text(samples: Samples, rows: Sequence[Compared], problem: Problem, frame: pd.DataFrame, margins: Sequence[float],
+         delta: float, over: str) -> str:
+    """The scope of a certificate, one sentence after another."""
+    counts = sorted({row.n for row in rows})
+    many = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    which = f" (data {samples.data[:8]})" if samples.data else ""
+    said = [f"Two trained networks, compared on {many} samples of split {samples.split!r} of {problem.name}{which}. "
+            f"Verdicts are about all samples of the kind that these were drawn from: {_margin(rows, margins)}, with "
+            f"confidence {printed('{:.4g}', 100 * (1 - delta))} % for the {len(frame)} rows together.",
+            "The networks are given. Trained again from another seed they are others, and nothing is said of those; "
+            "certify_method asks about the method."]
+    if not samples.data:
+        said.append("These data do not lie in memory, so whether both networks saw the same samples in the same order "
+                    "was not checked.")
+    if samples.split == "val":
+        said.append("If this split chose an epoch or a setting of either network, its samples are no new ones for it.")
+    approximate = frame.loc[frame["method"].str.contains("bootstrap"), "measure"].unique()
+    if len(approximate):
+        said.append(f"Not exact: {', '.join(approximate)}. Resampling is approximate, and blind to rare large losses "
+                    "that no sample here has.")
+    left_out = [f"{name} of {task.name}" for task in problem.tasks for name in task.metrics
+                if name not in samples.rows[task.name]]
+    if left_out:
+        said.append(f"Not among what was kept, so not judged: {', '.join(left_out)}.")
+    return " ".join([*said, *_sources(rows, over)])
+
+
+def _margin(rows: Sequence[Compared], margins: Sequence[float]) -> str:
+    if not any(margins):
+        return "safe is no worse than the baseline, unsafe is worse"
+    by_measure = {row.measure: f"{margin:g} ({row.measure})" for row, margin in zip(rows, margins, strict=True)}
+    allowed = f"{margins[0]:g}" if len(set(margins)) == 1 else ", ".join(by_measure.values())
+    return f"safe is worse than the baseline by at most {allowed}, unsafe is worse by more"
+
+
+def _sources(rows: Sequence[Compared], over: str) -> list[str]:
+    """How many sources the samples were made of, and how much less sure one is of new sources than of new samples."""
+    grouped = [row for row in rows if row.groups is not None]
+    if not grouped:
+        return []
+    number = max(len(np.unique(row.groups)) for row in grouped)
+    if over == "groups":
+        return [f"The samples were made of {number:,} sources; here these count as drawn, and so verdicts are about "
+                "new sources."]
+    factors = [factor for row in grouped if row.mean and not any(row.broken)
+               for factor in [inflation(row.differences(), row.groups)] if not math.isnan(factor)]
+    times = f" For new sources the standard error is {max(factors):.1f} times as large." if factors else ""
+    return [f"The samples were made of {number:,} sources, and verdicts are about new samples made of the same ones."
+            f"{times} For verdicts on those: over='groups'."]
+
+
+def inflation(differences: np.ndarray, groups: np.ndarray) -> float:
+    """How many times as large the standard error of a mean is if groups are drawn, not samples; NaN without a spread.
+
+    Two samples are dependent if they share an id. With r the differences from their mean, one id a sample:
+    `sum_g (sum of r in g)^2`; two ids: that over all ids of either column, less the sum over pairs of ids, in which it
+    counted twice; each over `sum r^2`, and the root of it.
+
+    Source: Cameron, Gelbach and Miller, Robust Inference With Multiway Clustering, 2011.
+
+    >>> inflation(np.array([1.0, 1.0, -1.0, -1.0]), np.array([[0], [0], [1], [1]])) ** 2
+    2.0
+    """
+    r = differences - differences.mean()
+    if not r.any():
+        return math.nan
+    ids = np.unique(groups, return_inverse=True)[1].reshape(groups.shape)
+    total = (sum(np.bincount(column, r, ids.max() + 1) for column in ids.T) ** 2).sum()
+    if ids.shape[1] == 2:
+        pairs = np.unique(np.sort(ids, axis=1), axis=0, return_inverse=True)[1].ravel()
+        total -= (np.bincount(pairs, r) ** 2).sum()
+    return math.sqrt(max(total, 0.0) / (r**2).sum())
