@@ -7,6 +7,7 @@
 """
 
 from .certificates import Certificate, certificate_of, certify
+from .crossed import certify_method
 from .measures import (
     EmpiricalSafety,
     delta_i,
@@ -19,6 +20,6 @@ from .paired import half_width
 from .report import SafetyReport, report
 
 __all__ = [
-    "Certificate", "EmpiricalSafety", "SafetyReport", "certificate_of", "certify", "delta_i", "empirically_safe",
-    "half_width", "negative_sharing", "relative_change", "report", "safeness_coefficient",
+    "Certificate", "EmpiricalSafety", "SafetyReport", "certificate_of", "certify", "certify_method", "delta_i",
+    "empirically_safe", "half_width", "negative_sharing", "relative_change", "report", "safeness_coefficient",
 ]

@@ -76,9 +76,6 @@ def at_least_by_variance(values: Float64[np.ndarray, "n"], interval: tuple[float
     return interval[0] + max(float(bound), 0.0) * (interval[1] - interval[0])
 
 
-BOUNDS = {"betting": at_least, "bernstein": at_least_by_variance}
-
-
 def _scaled(values: Float64[np.ndarray, "n"], interval: tuple[float, float]) -> Float64[np.ndarray, "n"]:
     """The values as parts of the way from one end of the interval to the other, without what rounding puts outside."""
     low, high = interval

@@ -6,15 +6,17 @@ Imports `tasks`, `training`, and its folder's `betting`, `compared`, `disagreeme
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 from torch import nn
 
 from ..tasks import Problem
 from ..training.samples import Samples, per_sample
 from . import betting, disagreements, resampling, scope
-from .compared import Compared, compare
+from .compared import Compared, compare, resample
 
 BOUNDS = ("auto", "betting", "bernstein", "bootstrap")
 COLUMNS = ["task", "measure", "n", "difference", "low", "high", "verdict", "method", "exact", "needed"]
@@ -103,8 +105,8 @@ def certificate_of(samples: Samples, baseline: Samples, problem: Problem, *, del
     margins = margins_of(margin, rows)
     methods = [_method(row, bound, over) for row in rows]
     sides = (delta, delta / len(rows))
-    resampled = _resampled([row for row, method in zip(rows, methods, strict=True) if "bootstrap" in method], sides,
-                           over, draws, seed)
+    resampled = iter(resample([row for row, method in zip(rows, methods, strict=True) if "bootstrap" in method], over,
+                              draws, seed))
     lines = []
     for row, method, allowed in zip(rows, methods, margins, strict=True):
         if method == "not a number":
@@ -112,7 +114,8 @@ def certificate_of(samples: Samples, baseline: Samples, problem: Problem, *, del
             difference = low = high = needed = math.nan
         else:
             difference = row.difference
-            low, high = next(resampled) if "bootstrap" in method else _exactly(row, method, sides, seed)
+            low, high = (_percentiles(row, over, next(resampled), sides) if "bootstrap" in method else
+                         _exactly(row, method, sides, seed))
             verdict = "safe" if low > -allowed else "unsafe" if high < -allowed else "undecided"
             needed = needed_samples(row.n, difference, low, high, allowed)
         lines.append((row.task, row.shown, row.n, difference, low, high, verdict, method, "bootstrap" not in method,
@@ -180,11 +183,8 @@ def _method(row: Compared, bound: str, over: str) -> str:
     if any(row.broken):
         return "not a number"
     if over == "groups":
-        if row.groups is None:
-            raise ValueError("over='groups': the split does not know from which sources the samples of task "
-                             f"{row.task!r} were made; give it `groups`, or certify over='samples'.")
         return "cluster bootstrap"
-    if bound in betting.BOUNDS and not row.bounded:
+    if bound in ("betting", "bernstein") and not row.bounded:
         raise ValueError(f"{row.measure!r} of task {row.task!r} has no bound by {bound}: it is no mean over samples of "
                          "values in a known interval. Clip it if it is a loss or an error (clip={measure: value}), "
                          "name other measures, or take bound='auto', which resamples it.")
@@ -200,41 +200,15 @@ def _exactly(row: Compared, method: str, sides: tuple[float, float], seed: int) 
         gained, lost = (int((side * differences > 0).sum()) for side in (1, -1))
         return (disagreements.at_least(gained, lost, row.n, sides[0]),
                 -disagreements.at_least(lost, gained, row.n, sides[1]))
-    if method == "bernstein":
-        low, high = (betting.at_least_by_variance(side * differences, row.range, delta)
-                     for side, delta in zip((1, -1), sides, strict=True))
-    else:
-        low, high = (betting.at_least(side * differences, row.range, delta, seed)
-                     for side, delta in zip((1, -1), sides, strict=True))
-    return low, -high
+    at_least = partial(betting.at_least, seed=seed) if method == "betting" else betting.at_least_by_variance
+    return at_least(differences, row.range, sides[0]), -at_least(-differences, row.range, sides[1])
 
 
-def _resampled(rows: Sequence[Compared], sides: tuple[float, float], over: str, draws: int, seed: int):
-    """The approximate bounds of each row in turn; all rows with the same samples are resampled together."""
-    found = {}
-    for same in by_samples(rows, over):
-        groups = same[0].groups if over == "groups" else None
-        arrays = [array for row in same for array in (row.own, row.other)]
-        sums = resampling.totals(arrays, resampling.weights(same[0].n, draws, seed, groups))
-        for row, own, other in zip(same, sums[::2], sums[1::2], strict=True):
-            drawn = row.sign * (row.values(own) - row.values(other))
-            found[id(row)] = _percentiles(row, drawn, groups, sides)
-    return iter([found[id(row)] for row in rows])
-
-
-def _percentiles(row: Compared, drawn: np.ndarray, groups: np.ndarray | None,
+def _percentiles(row: Compared, over: str, drawn: Float64[np.ndarray, "draws"],
                  sides: tuple[float, float]) -> tuple[float, float]:
-    differing = (row.own != row.other).any(1)
-    units = row.n if groups is None else len(np.unique(groups))
-    if (differing.sum() if groups is None else len(np.unique(groups[differing]))) < FEWEST:
+    """The approximate bounds on both sides; none where networks that hardly differ tell nothing of the spread."""
+    if row.units(over, (row.own != row.other).any(1)) < FEWEST:
         return -math.inf, math.inf
+    units = row.units(over)
     return (resampling.at_least(drawn, row.difference, units, sides[0]),
             -resampling.at_least(-drawn, -row.difference, units, sides[1]))
-
-
-def by_samples(rows: Sequence[Compared], over: str) -> list[list[Compared]]:
-    """The rows in lists of those that are about the same number of samples, in the same groups: they share weights."""
-    lists: dict[tuple, list[Compared]] = {}
-    for row in rows:
-        lists.setdefault((row.n, row.groups.tobytes() if over == "groups" else None), []).append(row)
-    return list(lists.values())

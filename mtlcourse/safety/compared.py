@@ -1,6 +1,7 @@
 """Two networks on the same samples, measure by measure: what a certificate is made of.
 
-Imports `metrics`, `tasks`, `training`. What cannot be compared honestly is refused here, with the reason.
+Imports `metrics`, `tasks`, `training`, and its folder's `resampling`. What cannot be compared honestly is refused here,
+with the reason.
 """
 
 import math
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from ..metrics import Share, without_rounding
 from ..tasks import Problem, Task
 from ..training.samples import Samples, measures
+from . import resampling
 
 LOSS = "loss"
 
@@ -87,6 +89,10 @@ class Compared:
         own, other = self.value(self.own), self.value(self.other)
         return self.sign * float(without_rounding(own - other, max(abs(own), abs(other)))) + 0.0  # no -0
 
+    def units(self, over: str, among: Bool[np.ndarray, "n"] | slice = slice(None)) -> int:
+        """How many samples, or groups that samples were made of, there are `among` those chosen."""
+        return len(self.own[among]) if over == "samples" else len(np.unique(self.groups[among]))
+
     @property
     def broken(self) -> tuple[bool, bool]:
         """Whether the network, and its baseline, is not a number somewhere, or infinite."""
@@ -126,6 +132,27 @@ def compare(samples: Samples, baseline: Samples, problem: Problem, wanted: Seque
         found += [_compared(task, name, known[task.name][name], samples, baseline, labelled, clip or {})
                   for name in names]
     return found
+
+
+def resample(rows: Sequence[Compared], over: str, draws: int, seed: int) -> list[Float64[np.ndarray, "draws"]]:
+    """The difference of each row in so many resampled data sets; rows of the same samples share the draws.
+
+    over: what is drawn, "samples" or "groups"; ValueError where the groups are not known.
+    """
+    found: dict[int, np.ndarray] = {}
+    together: dict[tuple, list[int]] = {}
+    for place, row in enumerate(rows):
+        if over == "groups" and row.groups is None:
+            raise ValueError("over='groups': the split does not know from which sources the samples of task "
+                             f"{row.task!r} were made; give it `groups`, or certify over='samples'.")
+        together.setdefault((row.n, row.groups.tobytes() if over == "groups" else None), []).append(place)
+    for places in together.values():
+        first = rows[places[0]]
+        weights = resampling.weights(first.n, draws, seed, first.groups if over == "groups" else None)
+        sums = resampling.totals([array for place in places for array in (rows[place].own, rows[place].other)], weights)
+        for place, own, other in zip(places, sums[::2], sums[1::2], strict=True):
+            found[place] = rows[place].sign * (rows[place].values(own) - rows[place].values(other))
+    return [found[place] for place in range(len(rows))]
 
 
 def check_alike(samples: Samples, baseline: Samples) -> None:

@@ -1,4 +1,7 @@
-"""What a certificate is about, in words: what was sampled, and what was not. Imports `tasks`, `training`."""
+"""What a certificate is about, in words: what was sampled, and what was not.
+
+Imports `files`, `tasks`, `training`, and its folder's `compared`, `evidence`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,41 +13,63 @@ from ..files import printed
 from ..tasks import Problem
 from ..training.samples import Samples
 from .compared import Compared
+from .evidence import LEAST
 
 
 def text(samples: Samples, rows: Sequence[Compared], problem: Problem, frame: pd.DataFrame, margins: Sequence[float],
          delta: float, over: str) -> str:
     """The scope of a certificate, one sentence after another."""
+    said = [f"Two trained networks, compared on {_samples(samples, rows, problem)}. Verdicts are about all samples of "
+            f"the kind that these were drawn from: {_claim(rows, margins, delta)}.",
+            "The networks are given. Trained again from another seed they are others, and nothing is said of those; "
+            "certify_method asks about the method."]
+    approximate = frame.loc[frame["method"].str.contains("bootstrap"), "measure"].unique()
+    if len(approximate):
+        said.append(f"Not exact: {', '.join(approximate)}. Resampling is approximate, and blind to rare large losses "
+                    "that no sample here has.")
+    return " ".join([*said, *_warnings(samples, problem), *_sources(rows, over)])
+
+
+def of_method(samples: Samples, rows: Sequence[Compared], problem: Problem, margins: Sequence[float], delta: float,
+              over: str, seeds: int) -> str:
+    """The scope of a certificate of a method."""
+    said = [f"{seeds} seeds of a method and of its baseline, in pairs, compared on {_samples(samples, rows, problem)}. "
+            f"Verdicts are about the mean over new seeds and new samples: {_claim(rows, margins, delta)}. Not exact: "
+            "variances of seeds and of samples are estimated, and the bounds are those of Student's distribution.",
+            "A single network of this method may be worse than its baseline all the same; certify judges one."]
+    if seeds < LEAST:
+        said.append(f"{seeds} of {LEAST} seeds at least: nothing is decided.")
+    return " ".join([*said, *_warnings(samples, problem), *_sources(rows, over)])
+
+
+def _samples(samples: Samples, rows: Sequence[Compared], problem: Problem) -> str:
     counts = sorted({row.n for row in rows})
     many = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     which = f" (data {samples.data[:8]})" if samples.data else ""
-    said = [f"Two trained networks, compared on {many} samples of split {samples.split!r} of {problem.name}{which}. "
-            f"Verdicts are about all samples of the kind that these were drawn from: {_margin(rows, margins)}, with "
-            f"confidence {printed('{:.4g}', 100 * (1 - delta))} % for the {len(frame)} rows together.",
-            "The networks are given. Trained again from another seed they are others, and nothing is said of those; "
-            "certify_method asks about the method."]
+    return f"{many} samples of split {samples.split!r} of {problem.name}{which}"
+
+
+def _warnings(samples: Samples, problem: Problem) -> list[str]:
+    said = []
     if not samples.data:
         said.append("These data do not lie in memory, so whether both networks saw the same samples in the same order "
                     "was not checked.")
     if samples.split == "val":
         said.append("If this split chose an epoch or a setting of either network, its samples are no new ones for it.")
-    approximate = frame.loc[frame["method"].str.contains("bootstrap"), "measure"].unique()
-    if len(approximate):
-        said.append(f"Not exact: {', '.join(approximate)}. Resampling is approximate, and blind to rare large losses "
-                    "that no sample here has.")
     left_out = [f"{name} of {task.name}" for task in problem.tasks for name in task.metrics
                 if name not in samples.rows[task.name]]
     if left_out:
         said.append(f"Not among what was kept, so not judged: {', '.join(left_out)}.")
-    return " ".join([*said, *_sources(rows, over)])
+    return said
 
 
-def _margin(rows: Sequence[Compared], margins: Sequence[float]) -> str:
+def _claim(rows: Sequence[Compared], margins: Sequence[float], delta: float) -> str:
+    sure = f"with confidence {printed('{:.4g}', 100 * (1 - delta))} % for the {len(rows)} rows together"
     if not any(margins):
-        return "safe is no worse than the baseline, unsafe is worse"
+        return f"safe is no worse than the baseline, unsafe is worse, {sure}"
     by_measure = {row.measure: f"{margin:g} ({row.measure})" for row, margin in zip(rows, margins, strict=True)}
     allowed = f"{margins[0]:g}" if len(set(margins)) == 1 else ", ".join(by_measure.values())
-    return f"safe is worse than the baseline by at most {allowed}, unsafe is worse by more"
+    return f"safe is worse than the baseline by at most {allowed}, unsafe is worse by more, {sure}"
 
 
 def _sources(rows: Sequence[Compared], over: str) -> list[str]:
