@@ -5,7 +5,7 @@ with the reason.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,12 +147,20 @@ def resample(rows: Sequence[Compared], over: str, draws: int, seed: int) -> list
                              f"{row.task!r} were made; give it `groups`, or certify over='samples'.")
         together.setdefault((row.n, row.groups.tobytes() if over == "groups" else None), []).append(place)
     for places in together.values():
-        first = rows[places[0]]
-        weights = resampling.weights(first.n, draws, seed, first.groups if over == "groups" else None)
-        sums = resampling.totals([array for place in places for array in (rows[place].own, rows[place].other)], weights)
-        for place, own, other in zip(places, sums[::2], sums[1::2], strict=True):
-            found[place] = rows[place].sign * (rows[place].values(own) - rows[place].values(other))
+        same = [rows[place] for place in places]
+        groups = same[0].groups if over == "groups" else None
+        drawn = _drawn(same, resampling.weights(same[0].n, draws, seed, groups))
+        if groups is not None and groups.shape[1] == 2:
+            drawn = map(resampling.without_excess, drawn, _drawn(same, resampling.weights(same[0].n, draws, seed)))
+        found |= zip(places, drawn, strict=True)
     return [found[place] for place in range(len(rows))]
+
+
+def _drawn(rows: Sequence[Compared], weights: Iterator[Float64[np.ndarray, "some n"]]) -> list[np.ndarray]:
+    """Each row's difference in each draw."""
+    sums = resampling.totals([array for row in rows for array in (row.own, row.other)], weights)
+    return [row.sign * (row.values(own) - row.values(other))
+            for row, own, other in zip(rows, sums[::2], sums[1::2], strict=True)]
 
 
 def check_alike(samples: Samples, baseline: Samples) -> None:

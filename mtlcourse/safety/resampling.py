@@ -21,10 +21,9 @@ def weights(n: int, draws: int = DRAWS, seed: int = 0,
     Without groups n samples are drawn with replacement. With groups it is the groups that are drawn, as many as there
     are, with replacement (the cluster bootstrap): with one id a sample comes as often as its group, and with two, as
     often as the product of both (the pigeonhole bootstrap). Ids of both columns are of one kind: 7 on the left is the
-    same group as 7 on the right.
+    same group as 7 on the right. What samples owe to neither group is then counted three times, see `without_excess`.
 
-    Sources: Efron, Bootstrap Methods: Another Look at the Jackknife, 1979; Owen, The Pigeonhole Bootstrap, 2007, after
-    which variances come out right or a little too large.
+    Sources: Efron, Bootstrap Methods: Another Look at the Jackknife, 1979; Owen, The Pigeonhole Bootstrap, 2007.
     """
     random = np.random.default_rng(seed)
     ids = None if groups is None else np.unique(groups, return_inverse=True)[1].reshape(groups.shape)
@@ -36,6 +35,24 @@ def weights(n: int, draws: int = DRAWS, seed: int = 0,
         for row in counts:
             row[:] = np.bincount(random.integers(units, size=units), minlength=units)
         yield counts if ids is None else np.prod([counts[:, column] for column in ids.T], axis=0)
+
+
+def without_excess(drawn: Float64[np.ndarray, "draws"],
+                   by_samples: Float64[np.ndarray, "draws"]) -> Float64[np.ndarray, "draws"]:
+    """Draws of the pigeonhole bootstrap, drawn together about their mean until their variance is right.
+
+    With w_a w_b, both of variance 1 about 1, samples that share one id have covariance 1, as they should, but a sample
+    with itself has 3 instead of 1. The two too many are twice the variance of resampled single samples; at least that
+    itself remains.
+
+    by_samples: the same measure with single samples resampled.
+    Source: the excess is that of Owen, The Pigeonhole Bootstrap, 2007, theorem 3. Taking it off is ours, after Cameron,
+    Gelbach and Miller, Robust Inference With Multiway Clustering, 2011, whose variance is what remains.
+    """
+    whole, own = drawn.var(), by_samples.var()
+    if not whole > 0:
+        return drawn
+    return drawn.mean() + (drawn - drawn.mean()) * math.sqrt(max(whole - 2 * own, own) / whole)
 
 
 def totals(rows: Sequence[Float64[np.ndarray, "n _"]], weighted: Iterator[Float64[np.ndarray, "some n"]]
