@@ -53,7 +53,8 @@ def test_what_is_rejected_is_an_interval(delta):
 
 def test_more_gains_raise_it_and_more_confidence_lowers_it():
     """But for the first few gains, which also tell that the networks disagree more often."""
-    lows = np.array([[at_least(gained, lost, 300, 0.05) for gained in range(5, 95, 10)] for lost in range(0, 100, 10)])
+    lows = np.array([[at_least(gained, lost, 300, 0.05) for gained in range(5, 95, 10)]
+                     for lost in range(0, 100, 10)])
     assert (np.diff(lows, axis=1) > 0).all() and (np.diff(lows, axis=0) < 0).all()
     assert at_least(30, 10, 300, 0.01) < at_least(30, 10, 300, 0.05) < (30 - 10) / 300
 
@@ -70,7 +71,8 @@ def test_it_comes_close_to_the_normal_bound():
     assert (gained - lost) / n - at_least(gained, lost, n, 0.05) < 1.15 * normal
 
 
-@pytest.mark.parametrize("arguments", [(3, 3, 5, 0.05), (-1, 3, 5, 0.05), (0, 0, 0, 0.05), (1, 1, 5, 0.0), (1, 1, 5, 0.3)])
+@pytest.mark.parametrize("arguments", [(3, 3, 5, 0.05), (-1, 3, 5, 0.05), (0, 0, 0, 0.05), (1, 1, 5, 0.0),
+                                       (1, 1, 5, 0.3)])
 def test_what_cannot_be_is_refused(arguments):
     with pytest.raises(ValueError, match="counts that add up"):
         at_least(*arguments)
