@@ -64,10 +64,10 @@ def certify(model: nn.Module, baseline: nn.Module, problem: Problem, *, split: s
     make other networks, see `certify_method`.
 
     How sure what is, by measure (column `method`):
-    - "binomial", exact: right or wrong on each sample, as accuracy. At margin 0 the binomial test on the samples where
+    - "binomial", exact: right or wrong on each sample, as accuracy, at margin 0: the binomial test on the samples where
       the networks disagree; `low` and `high` invert it, and so cannot contradict it (`disagreements.at_least`).
     - "betting", exact: means over samples whose values lie in a known interval, as the Brier score, pixel accuracy of
-      fully labelled images, or a clipped loss (`betting.at_least`).
+      fully labelled images, a clipped loss, or accuracy at another margin (`betting.at_least`).
     - "bootstrap", not exact: ratios (mIoU, F1, AUC), roots, medians, unbounded losses (`resampling.at_least`).
       Undecided where the networks differ on fewer than 30 samples.
     Equal networks are never safe at margin 0: `low` is then the certificate, "no worse than x".
@@ -103,7 +103,7 @@ def certificate_of(samples: Samples, baseline: Samples, problem: Problem, *, del
     check(delta, bound, over, draws)
     rows = compare(samples, baseline, problem, measures, clip)
     margins = margins_of(margin, rows)
-    methods = [_method(row, bound, over) for row in rows]
+    methods = [_method(row, bound, over, allowed) for row, allowed in zip(rows, margins, strict=True)]
     sides = (delta, delta / len(rows))
     resampled = iter(resample([row for row, method in zip(rows, methods, strict=True) if "bootstrap" in method], over,
                               draws, seed))
@@ -178,7 +178,7 @@ def margins_of(margin: Margin, rows: Sequence[Compared]) -> list[float]:
     return margins
 
 
-def _method(row: Compared, bound: str, over: str) -> str:
+def _method(row: Compared, bound: str, over: str, margin: float) -> str:
     """How the row is decided; ValueError where it cannot be as asked."""
     if any(row.broken):
         return "not a number"
@@ -190,7 +190,7 @@ def _method(row: Compared, bound: str, over: str) -> str:
                          "name other measures, or take bound='auto', which resamples it.")
     if bound != "auto":
         return bound
-    return "binomial" if row.binary else "betting" if row.bounded else "bootstrap"
+    return "binomial" if row.binary and margin == 0 else "betting" if row.bounded else "bootstrap"
 
 
 def _exactly(row: Compared, method: str, sides: tuple[float, float], seed: int) -> tuple[float, float]:

@@ -24,7 +24,8 @@ def at_least(gained: int, lost: int, n: int, delta: float) -> float:
     share |m| of delta buys what is to be known of theta. The set of rejected m is an interval for delta <= 1/4, since
     `P(Bin(N, p) >= b)` is convex in p up to where it is small: cutting p by a factor cuts it by more.
 
-    n without a disagreement: about -log(1 / (delta |bound|)) / n, never 0.
+    For the sign of D nothing is lost. For its size betting comes closer where most disagreements go one way, since
+    theta then matters most. n without a disagreement: about -log(1 / (delta |bound|)) / n, never 0.
     Raises ValueError unless 0 < delta <= 1/4 and the counts are possible.
     Sources: Clopper and Pearson, The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial,
     1934; Berger and Boos, P Values Maximized Over a Confidence Set for the Nuisance Parameter, 1994. The share delta

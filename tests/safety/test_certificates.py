@@ -58,6 +58,7 @@ def test_verdicts_are_read_off_the_bounds():
             expected = "safe" if left["low"] > -margin else "unsafe" if left["high"] < -margin else "undecided"
             assert left["verdict"] == expected
     left = row(of(*pair(5, 60, 1000), margin=0.01))
+    assert (left["method"], row(of(*pair(5, 60, 1000)))["method"]) == ("betting", "binomial")
     assert left["verdict"] == "unsafe" and left["high"] < -0.01  # worse by more than the margin
     assert row(of(*pair(5, 60, 1000), margin=0.2))["verdict"] == "safe"
     assert row(of(*pair(5, 60, 1000), margin=0.055))["verdict"] == "undecided"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from mtlcourse import data, models
 from mtlcourse.safety import certify_method
@@ -28,13 +29,20 @@ def of(own, other, **options):
     return certify_method(own, other, ONE, measures=["brier"], **{"draws": 200, **options}).frame.iloc[0]
 
 
-@pytest.mark.parametrize("spreads", [(0.05, 0.0, 0.1), (0.0, 0.15, 0.1), (0.02, 0.15, 0.1), (0.0, 0.0, 0.2)], ids=str)
+@pytest.mark.parametrize("spreads", [(0.05, 0.0, 0.1), (0.0, 0.15, 0.1)], ids=str)
 def test_it_is_wrong_about_as_often_as_it_says(spreads):
-    """On either side, in 5 of 100 of 200 methods that are as good as their baseline; approximately, and never twice
-    as often. A t-interval over seeds would be wrong in a third of the second kind, where all seeds share the samples."""
-    random = np.random.default_rng(0)
-    found = [of(*drawn(random, 5, 150, *spreads), draws=120) for _ in range(200)]
-    assert sum(one["low"] > 0 for one in found) <= 20 and sum(one["high"] < 0 for one in found) <= 20
+    """On either side, in about 5 of 100 methods that are as good as their baseline, and not in twice as many.
+
+    A bound from the spread over seeds alone is wrong in a quarter of those where all seeds owe much to their samples.
+    """
+    random, wrong, naively = np.random.default_rng(0), np.zeros(2), 0
+    for _ in range(100):
+        own, other = drawn(random, 5, 100, *spreads)
+        found = of(own, other, draws=100)
+        wrong += (found["low"] > 0, found["high"] < 0)
+        means = np.array([0.5 - kept.rows["left"]["brier"][:, 0].mean() for kept in own])
+        naively += means.mean() > stdtrit(4, 0.95) * means.std(ddof=1) / math.sqrt(5)
+    assert (wrong <= 10).all() and (naively > 20) == (spreads[1] > 0)
 
 
 def test_its_parts_are_those_of_the_model():
@@ -58,7 +66,7 @@ def test_more_seeds_narrow_only_their_own_part():
         widths[seeds] = found["high"] - found["low"]
         assert found["needed"] == math.inf or found["verdict"] != "undecided"
     assert widths[40] > 0.8 * 2 * 1.645 * 0.2 / math.sqrt(300) and widths[40] == pytest.approx(widths[4], rel=0.3)
-    owed_to_seeds = of(*drawn(random, 5, 300, 0.05, 0.0, 0.01, mean=0.02))
+    owed_to_seeds = of(*drawn(np.random.default_rng(2), 5, 300, 0.05, 0.0, 0.01, mean=0.02))
     assert owed_to_seeds["verdict"] == "undecided" and 5 < owed_to_seeds["needed"] < 500
 
 

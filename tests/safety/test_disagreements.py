@@ -42,7 +42,7 @@ def test_above_zero_exactly_where_the_binomial_test_rejects(n):
 
 @pytest.mark.parametrize("delta", DELTAS)
 def test_what_is_rejected_is_an_interval(delta):
-    """So that bisection finds its end. From the rejection rule itself, on a grid, for all outcomes of twelve samples."""
+    """So that bisection finds its end. From the rejection rule itself, for all outcomes of twelve samples."""
     grid = np.linspace(-1, 1, 101)
     for gained, lost in outcomes(12):
         rejected = [_tail(gained, lost, 12, m, delta * abs(m)) <= delta * (1 - abs(m)) for m in grid]
