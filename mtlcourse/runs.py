@@ -1,8 +1,8 @@
 """What one run leaves on disk, and tables over many runs.
 
 Imports `data`, `files`, `methods`, `safety`, `tasks`, `training`. One run is one folder, named by the hash
-of its canonical configuration: `run.json`, `history.csv`, `model.safetensors`. A folder is there whole or
-not at all.
+of its canonical configuration: `run.json`, `history.csv`, `model.safetensors`, and `samples.safetensors`, what the
+trained model did on every sample of the test split. A folder is there whole or not at all.
 """
 
 import contextlib
@@ -26,12 +26,13 @@ from .methods import budget_arguments, canonical, parse_part
 from .safety import half_width
 from .safety.trained import falling, trained
 from .tasks import Problem
-from .training import Run, Scores, directions, hash_test_data
+from .training import Run, Samples, Scores, directions, hash_data
 
 MINOR = ".".join(__version__.split(".")[:2])
 COLUMNS = ["problem", "method", "seed", "budget", "lr", "task", "metric", "value", "validation", "higher_is_better",
            "train_loss", "falling", "parameters", "steps", "samples", "epochs", "seconds", "test_data", "version",
            "capability", "configuration"]
+SAMPLES = "samples.safetensors"
 
 
 def configuration(problem: str, method: str, seed: int, budget: str = "fast",
@@ -81,7 +82,7 @@ def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in run.model.state_dict().items()}
     content = {"config": config, "training": run.config, "metrics": run.metrics, "directions": directions(problem),
                "validation": validation(run), "train_losses": run.train_losses, "learned": run.learned,
-               "cost": run.cost, "stages": run.stages, "test_data": hash_test_data(problem),
+               "cost": run.cost, "stages": run.stages, "test_data": hash_data(problem),
                **trained(run), "falling": falling(run), "capability": capability()}
     with writing(target):
         root.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,8 @@ def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -
         try:
             save_file(weights, temporary / "model.safetensors")
             run.history.to_csv(temporary / "history.csv", index=False)
+            if run.samples is not None:
+                run.samples.save(temporary / SAMPLES)
             (temporary / "run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner can read
             try:
@@ -130,7 +133,19 @@ def load(folder: str | Path, model: nn.Module | None = None) -> Run:
         history = pd.read_csv(folder / "history.csv")
     return Run(history, content["metrics"], model, {**content["config"], **content["training"]}, content["learned"],
                content["cost"], content["stages"], content["train_losses"], content["directions"],
-               content["test_data"])
+               content["test_data"], load_samples(folder))
+
+
+def load_samples(folder: str | Path) -> Samples | None:
+    """What the model of the run in `folder` did on every test sample; None for a run that has not kept it.
+
+    Raises ValueError, naming the file, for one that is cut off.
+    """
+    path = Path(folder) / SAMPLES
+    if not path.exists():
+        return None
+    with _whole(path):
+        return Samples.load(path)
 
 
 def _read(folder: Path) -> dict[str, Any]:

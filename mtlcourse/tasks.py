@@ -183,14 +183,18 @@ class TensorSplit:
 
     inputs: `(samples, ...)`, or `{task: (samples of that task, ...)}`.
     targets: `{task: (samples, ...)}`.
+    groups: what was drawn before the samples were made, for samples that share it: whole numbers (samples, 1) or
+        (samples, 2), `{task: ...}` when tasks have own inputs. Equal numbers are the same source, in both columns: the
+        digits on a canvas, the scene that several views show. They stay on the host, and training does not look at
+        them. None (default): every sample was drawn by itself.
     With own inputs per task an epoch is the longest task: while training (`shuffle=True`) shorter tasks
     start again in a new order; in order (`shuffle=False`) each sample comes once and a task that has
     run out is missing from the later batches.
     Raises ValueError for no samples, for no targets, and for tensors that do not agree in length, TypeError for what
-    is no tensor.
+    is no tensor, and for groups that are no whole numbers.
     """
 
-    def __init__(self, inputs: Any, targets: Any):
+    def __init__(self, inputs: Any, targets: Any, groups: Any = None):
         check_tensors(inputs, targets)  # in words, where a type checker would print both
         self.inputs: Tensor | dict[str, Tensor] = inputs if isinstance(inputs, Tensor) else dict(inputs)
         self.targets: dict[str, Tensor] = dict(targets)
@@ -206,6 +210,25 @@ class TensorSplit:
                 raise ValueError(f"Task {name!r} has no samples; a split needs at least one.")
         # Host copies, so that counting a batch's labels never waits for the device; None: all labelled.
         self._labelled = {name: _labelled(target) for name, target in self.targets.items()}
+        self.groups: Tensor | dict[str, Tensor] | None = self._checked(groups)
+
+    def _checked(self, groups: Any) -> Any:
+        """The groups on the host, if they can belong to these samples."""
+        if groups is None:
+            return None
+        if isinstance(groups, Mapping) == self.shared:
+            raise TypeError("groups are one tensor where tasks share their inputs, and {task: tensor} where each has "
+                            f"its own; these are {_kind(groups)}.")
+        named = {"groups": groups} if self.shared else {f"groups of {t!r}": groups.get(t) for t in self.targets}
+        for (name, ids), task in zip(named.items(), self.targets, strict=False):
+            if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+                what = ids.dtype if isinstance(ids, Tensor) else _kind(ids)
+                raise TypeError(f"{name} are {what}, and must be a tensor of whole numbers: which source each is from.")
+            samples = len(self.targets[task])
+            if ids.dim() != 2 or len(ids) != samples or ids.shape[1] not in (1, 2):
+                raise ValueError(f"{name} have shape {tuple(ids.shape)}; it must be ({samples}, 1) or ({samples}, 2): "
+                                 "one or two sources a sample.")
+        return _move(groups if self.shared else {t: groups[t] for t in self.targets}, "cpu")
 
     @property
     def shared(self) -> bool:
@@ -226,7 +249,7 @@ class TensorSplit:
         """The same split on `device` (itself if it is there already)."""
         if self.device == torch.device(device):
             return self
-        return TensorSplit(_move(self.inputs, device), _move(self.targets, device))
+        return TensorSplit(_move(self.inputs, device), _move(self.targets, device), self.groups)
 
     def subset(self, indices: Tensor | Sequence[int] | Mapping[str, Tensor | Sequence[int]]) -> "TensorSplit":
         """The samples at `indices`; `{task: indices}` selects per task when tasks have own inputs.
@@ -242,10 +265,12 @@ class TensorSplit:
         if isinstance(self.inputs, Tensor):
             if isinstance(indices, Mapping):
                 raise TypeError("These tasks share their inputs: give one list of indices, not one per task.")
-            return TensorSplit(take(self.inputs, indices), {t: take(y, indices) for t, y in self.targets.items()})
+            return TensorSplit(take(self.inputs, indices), {t: take(y, indices) for t, y in self.targets.items()},
+                               None if self.groups is None else take(self.groups, indices))
         rows = indices if isinstance(indices, Mapping) else {name: indices for name in self.targets}
         return TensorSplit({t: take(self.inputs[t], r) for t, r in rows.items()},
-                           {t: take(self.targets[t], r) for t, r in rows.items()})
+                           {t: take(self.targets[t], r) for t, r in rows.items()},
+                           None if self.groups is None else {t: take(self.groups[t], r) for t, r in rows.items()})
 
     def first(self, samples: int) -> "TensorSplit":
         """The first `samples` samples (of each task); all of them if there are fewer."""

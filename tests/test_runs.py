@@ -80,7 +80,8 @@ def test_a_run_comes_back_as_it_was(tmp_path):
     assert not runs.exists(config, tmp_path)
     folder = runs.save(run, small(), config, tmp_path)
     assert folder == runs.folder_of(config, tmp_path) and runs.exists(config, tmp_path)
-    assert names_in(folder) == ["history.csv", "model.safetensors", "run.json"] and names_in(tmp_path) == [folder.name]
+    assert names_in(folder) == ["history.csv", "model.safetensors", "run.json", "samples.safetensors"]
+    assert names_in(tmp_path) == [folder.name]
 
     seed_everything(7)
     back = runs.load(folder, models.HPS(small()))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlcourse import data, losses, metrics
+from mtlcourse import data, losses, metrics, tasks
 from mtlcourse.tasks import Batch, Problem, Task, TensorSplit, mean_losses
 from mtlcourse.void import VOID, has_target, valid_mask
 from tests.problems import TASKS, small, split
@@ -233,6 +233,71 @@ def test_subsets():
 def test_subsets_that_cannot_be_are_refused(indices, error, message):
     with pytest.raises(error, match=message):
         numbered(6).subset(indices)
+
+
+PAIRS = torch.tensor([[0, 1], [0, 2], [3, 1], [4, 4], [5, 0], [2, 6]])
+
+
+def grouped(groups=PAIRS):
+    return TensorSplit(torch.arange(6).float()[:, None], {"a": torch.arange(6)}, groups)
+
+
+@pytest.fixture
+def no_look(monkeypatch):
+    """A split may be moved to the device that has no data, which stands here for one that is not the host."""
+    monkeypatch.setattr(tasks, "_labelled", lambda target: None)
+
+
+def test_groups_go_with_their_samples(no_look):
+    whole = grouped()
+    assert torch.equal(whole.groups, PAIRS) and numbered(6).groups is None
+    assert torch.equal(whole.subset([4, 0, 4]).groups, PAIRS[[4, 0, 4]])
+    assert torch.equal(whole.first(2).groups, PAIRS[:2]) and whole.first(9).groups.tolist() == PAIRS.tolist()
+    assert whole.to("cpu") is whole and torch.equal(whole.to("meta").groups, PAIRS)  # for no device ever needs them
+    assert numbered(6).subset([1]).groups is None and numbered(6).to("meta").groups is None
+    cut = problem(TASKS[:1], grouped_split(8), val=grouped_split(8), test=grouped_split(8)).sized(5, 3)
+    assert [part.groups.tolist() for part in (cut.train, cut.val)] == [[[0], [0], [1], [1], [2]], [[0], [0], [1]]]
+
+
+def grouped_split(samples):
+    made = split(samples, ("kind",))
+    return TensorSplit(made.inputs, made.targets, torch.arange(samples)[:, None] // 2)
+
+
+def test_groups_of_tasks_with_own_inputs_go_with_them(no_look):
+    ids = {"a": torch.tensor([[0], [0], [1], [1], [2]]), "b": torch.tensor([[7], [7], [8]], dtype=torch.int32)}
+    both = own({"a": 5, "b": 3})
+    whole = TensorSplit(both.inputs, both.targets, ids)
+    assert {task: some.flatten().tolist() for task, some in whole.subset({"a": [4], "b": [2, 0]}).groups.items()} == {
+        "a": [2], "b": [8, 7]}
+    assert whole.subset([2, 0]).groups["a"].tolist() == [[1], [0]] and len(whole.first(4).groups["b"]) == 3
+    assert whole.to("meta").groups["b"].tolist() == [[7], [7], [8]]
+
+
+@pytest.mark.parametrize("groups, error, message", [
+    (torch.zeros(5, 1).long(), ValueError, r"groups have shape \(5, 1\); it must be \(6, 1\) or \(6, 2\)"),
+    (torch.zeros(6).long(), ValueError, r"groups have shape \(6,\)"),
+    (torch.zeros(6, 3).long(), ValueError, r"groups have shape \(6, 3\)"),
+    (torch.zeros(6, 0).long(), ValueError, r"groups have shape \(6, 0\)"),
+    (torch.zeros(6, 1), TypeError, "groups are torch.float32, and must be a tensor of whole numbers"),
+    (torch.zeros(6, 1).bool(), TypeError, "groups are torch.bool"),
+    ([[0]] * 6, TypeError, "groups are list, and must be a tensor"),
+    ({"a": PAIRS}, TypeError, "one tensor where tasks share their inputs.*these are dict"),
+])
+def test_groups_that_cannot_be_are_refused(groups, error, message):
+    with pytest.raises(error, match=message):
+        grouped(groups)
+
+
+@pytest.mark.parametrize("groups, error, message", [
+    (PAIRS, TypeError, "{task: tensor} where each has its own; these are torch.Tensor"),
+    ({"a": torch.zeros(5, 1).long()}, TypeError, "groups of 'b' are NoneType, and must be a tensor"),
+    ({"a": torch.zeros(5, 1).long(), "b": torch.zeros(5, 1).long()}, ValueError, r"groups of 'b'.*must be \(3, 1\)"),
+])
+def test_groups_of_own_inputs_that_cannot_be_are_refused(groups, error, message):
+    both = own({"a": 5, "b": 3})
+    with pytest.raises(error, match=message):
+        TensorSplit(both.inputs, both.targets, groups)
 
 
 def test_the_first_samples():

@@ -34,7 +34,9 @@ def multidigits(train: int = 20_000, val: int = 2_000, test: int = 4_000, seed: 
     negative sharing.
 
     train, val, test: numbers of canvases; the splits are drawn from different source digits (350, 50
-        and 100 of each class), so no stroke of a test canvas was ever seen in training.
+        and 100 of each class), so no stroke of a test canvas was ever seen in training. A split's `groups` are the
+        two digits of each canvas, left and right, as places in `source_digits()`: the 4,000 canvases for testing show
+        1,000 digits, each about eight times.
     seed: decides which digits go where and the pairs.
     offset: pixels, 1 (nearly on top of each other) to 28 (no overlap); canvases are 1 x s x s with
         s = 28 + offset, float32 in [0, 1].
@@ -79,10 +81,12 @@ def _canvases(digits: UInt8[np.ndarray, "digits 28 28"], pool: Int[np.ndarray, "
     left = random.integers(CLASSES, size=number)
     right = (left + random.integers(1, CLASSES, size=number)) % CLASSES  # any class but the left one
     source = random.integers(pool.shape[1], size=(2, number))
+    shown = np.stack([pool[left, source[0]], pool[right, source[1]]], axis=1)
     side = DIGIT + offset
     canvas = np.zeros((number, side, side), dtype=np.uint8)
-    canvas[:, :DIGIT, :DIGIT] = digits[pool[left, source[0]]]
+    canvas[:, :DIGIT, :DIGIT] = digits[shown[:, 0]]
     corner = canvas[:, offset:, offset:]
-    np.maximum(corner, digits[pool[right, source[1]]], out=corner)
+    np.maximum(corner, digits[shown[:, 1]], out=corner)
     pixels = torch.from_numpy(canvas).unsqueeze(1).float().div_(255)
-    return TensorSplit(pixels, {"left": torch.from_numpy(left), "right": torch.from_numpy(right)})
+    return TensorSplit(pixels, {"left": torch.from_numpy(left), "right": torch.from_numpy(right)},
+                       groups=torch.from_numpy(shown))

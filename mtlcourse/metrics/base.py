@@ -103,8 +103,11 @@ class Metric(ABC):
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch; arguments and errors are those of `statistics`."""
-        batch = self.statistics(prediction, target).sum(0)
-        self.total = self.total.to(batch.device) + batch
+        self.add(self.statistics(prediction, target))
+
+    def add(self, rows: Float64[Tensor, "batch k"]) -> None:
+        """Add samples whose `statistics` are known."""
+        self.total = self.total.to(rows.device) + rows.sum(0)
 
     def compute(self) -> float:
         """The measure of everything since the last `reset`; NaN before any labelled element."""

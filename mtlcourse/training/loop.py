@@ -1,7 +1,8 @@
-"""The training loop and the evaluation loop.
+"""The training loop.
 
-Imports the floors below: `encoders`, `files`, `strategies`, `tasks`, `state`, `updates`. `fit` knows no method by
-name: what is special about one sits behind the hooks of its model, its strategy, or its step object.
+Imports the floors below: `encoders`, `files`, `strategies`, `tasks`, and its folder's `evaluation`, `samples`, `state`,
+`updates`. `fit` knows no method by name: what is special about one sits behind the hooks of its model, its strategy, or
+its step object.
 """
 
 from collections.abc import Callable
@@ -14,15 +15,15 @@ import torch
 from torch import nn
 
 from ..encoders import size
-from ..files import content_hash, seed_everything
+from ..files import seed_everything
 from ..strategies import Strategy
 from ..tasks import Problem, epoch_of
+from .evaluation import Scores, check_data, directions, evaluate
 from .identity import described, settings_of
+from .samples import Samples, tested
 from .selection import Select, Selection
 from .state import State
-from .updates import Step, explained, make_step
-
-Scores = dict[str, dict[str, float]]
+from .updates import Step, make_step
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Run:
         mode, which is what empirical safety compares; filled in by `methods.run`.
     higher_is_better: `{task: {metric: True or False}}`.  test_data: content hash of the test split, None
         if it does not lie in memory.
+    samples: what the trained model did on every sample of the test split, made in the same pass as the metrics, without
+        the widest (see `samples.WIDE`); None for a run that was made without.
     """
 
     history: pd.DataFrame
@@ -53,6 +56,7 @@ class Run:
     train_losses: dict[str, float] = field(default_factory=dict)
     higher_is_better: dict[str, dict[str, bool]] = field(default_factory=dict)
     test_data: str | None = None
+    samples: Samples | None = None
 
 
 def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, at: str = "parameters", epochs: int = 4,
@@ -124,73 +128,10 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         model.load_state_dict(selection.best["model"])
     cost = {"parameters": size(model), "steps": state.updates, "samples": state.samples + getattr(
         step, "samples_above", 0), "seconds": state.seconds}
-    return Run(pd.DataFrame(state.history), evaluate(model, problem, "test"), model,
+    scores, samples = tested(model, problem)
+    return Run(pd.DataFrame(state.history), scores, model,
                {**config, "selected_epoch": selection.best.get("epoch", state.epoch)}, cost=cost,
-               higher_is_better=directions(problem), test_data=hash_test_data(problem))
-
-
-def evaluate(model: nn.Module, problem: Problem, split: str = "test", batch_size: int = 512,
-             losses_only: bool = False) -> Scores:
-    """Each task's metrics and mean loss on a whole split: `{task: {metric: value, ..., "loss": value}}`.
-
-    Runs in float32 and evaluation mode, and leaves the model in the mode it was in. The loss is the mean
-    over the samples that have the task. On the test split the problem's probes are added.
-    losses_only: leave out metrics and probes, which take longer than the losses.
-    Raises ValueError for an unknown split, and for a problem without data.
-    """
-    if split not in ("train", "val", "test"):
-        raise ValueError(f"split={split!r} is not known; use 'train', 'val' or 'test'.")
-    check_data(problem)
-    metrics = {task.name: {name: factory() for name, factory in task.metrics.items() if not losses_only}
-               for task in problem.tasks}
-    sums = {task.name: 0.0 for task in problem.tasks}
-    counts = dict.fromkeys(sums, 0)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in getattr(problem, split).to(_device_of(model)).batches(batch_size):
-                with explained(model, batch):
-                    predictions = model(batch.inputs)
-                for task in problem.tasks:
-                    if task.name in batch.targets:
-                        prediction, target = predictions[task.name], batch.targets[task.name]
-                        sums[task.name] += task.loss(prediction, target).double().sum().item()
-                        counts[task.name] += batch.count(task.name)
-                        for metric in metrics[task.name].values():
-                            metric.update(prediction, target)
-        scores = {name: {**{key: metric.compute() for key, metric in metrics[name].items()},
-                         "loss": sums[name] / counts[name] if counts[name] else float("nan")} for name in sums}
-        for probe in problem.probes.values() if split == "test" and not losses_only else ():
-            for name, values in probe(model, problem).items():
-                scores[name].update(values)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return scores
-
-
-def train_losses(model: nn.Module, problem: Problem) -> dict[str, float]:
-    """Each task's mean loss over the whole training split, in evaluation mode: the L_t of definition 3.
-
-    Source: Deep Safe Multi-Task Learning, section 3.
-    """
-    return {task: values["loss"] for task, values in evaluate(model, problem, "train", losses_only=True).items()}
-
-
-def directions(problem: Problem) -> dict[str, dict[str, bool]]:
-    """`{task: {metric: True where higher is better}}`."""
-    return {task.name: {name: bool(factory().higher_is_better) for name, factory in task.metrics.items()}
-            for task in problem.tasks}
-
-
-def hash_test_data(problem: Problem) -> str | None:
-    """Which test data these are: runs on different data cannot be compared. None if they do not lie in memory."""
-    if not hasattr(problem.test, "targets"):
-        return None
-    inputs, targets = problem.test.inputs, problem.test.targets
-    return content_hash([*([inputs] if not isinstance(inputs, dict) else [inputs[name] for name in sorted(inputs)]),
-                         *(targets[name] for name in sorted(targets))])
+               higher_is_better=directions(problem), test_data=samples.data, samples=samples)
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -214,13 +155,6 @@ def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Calla
         raise ValueError(f"schedule={schedule!r} is not known; use None, 'cosine', or a function of an optimiser.")
 
 
-def check_data(problem: Problem) -> None:
-    """Raise ValueError for a problem without data."""
-    if any(split is None for split in (problem.train, problem.val, problem.test)):
-        raise ValueError(f"Problem {problem.name!r} is a description without data; "
-                         f"load it with data.load({problem.name!r}).")
-
-
 def _schedulers(schedule: str | Callable | None, step: Step, epochs: int) -> list:
     if schedule is None:
         return []
@@ -235,7 +169,3 @@ def _bar(problem: Problem, done: int, epochs: int, batch_size: int, drop_last: b
     steps = len(problem.train) // batch_size if drop_last else -(-len(problem.train) // batch_size)
     return tqdm(total=epochs * steps, initial=done * steps, desc=problem.name, unit="step", leave=False,
                 disable=not progress)
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))

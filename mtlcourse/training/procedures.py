@@ -1,12 +1,12 @@
 """How a method trains its model: once, or in stages.
 
-Imports `models`, `tasks`, `void`, and its folder's `loop`. A procedure is a function
+Imports `models`, `tasks`, `void`, and its folder's `evaluation`, `loop`, `samples`. A procedure is a function
 `procedure(problem, build, strategy, setting, **options) -> Run`; its keyword-only arguments are options
 of the method's name, as in "dsmtl-il(guard=True)".
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from ..models import DSMTL
 from ..tasks import Problem
 from ..void import valid_mask
-from .loop import Run, evaluate, fit, train_losses
+from .evaluation import evaluate, train_losses
+from .loop import Run, fit
+from .samples import tested
 
 Build = Callable[[Problem], nn.Module]
 
@@ -55,8 +57,7 @@ def in_stages(runs: Mapping[str, Run]) -> Run:
     histories = [run.history.assign(stage=name) for name, run in runs.items()]
     sums = {key: sum(run.cost[key] for run in runs.values()) for key in ("steps", "samples", "seconds")}
     cost = {**last.cost, **sums}
-    return Run(pd.concat(histories, ignore_index=True), last.metrics, last.model, last.config, last.learned, cost,
-               list(runs), last.train_losses, last.higher_is_better, last.test_data)
+    return replace(last, history=pd.concat(histories, ignore_index=True), cost=cost, stages=list(runs))
 
 
 # --- task relations ---------------------------------------------------------------------------------------
@@ -159,6 +160,7 @@ def _measured(problem: Problem, run: Run) -> Run:
     scores = {"train": run.model.report(), "val": evaluate(run.model, problem, "val")}
     rows = [{"epoch": epoch, "split": split, "task": task, "name": name, "value": value}
             for split, values in scores.items() for task, named in values.items() for name, value in named.items()]
-    return Run(pd.DataFrame(rows), evaluate(run.model, problem, "test"), run.model, run.config,
+    metrics, samples = tested(run.model, problem)
+    return Run(pd.DataFrame(rows), metrics, run.model, run.config,
                cost={**run.cost, "steps": 0, "samples": 0, "seconds": 0.0}, higher_is_better=run.higher_is_better,
-               test_data=run.test_data)
+               test_data=run.test_data, samples=samples)

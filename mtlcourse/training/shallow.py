@@ -1,6 +1,6 @@
 """How shallow methods come to their weights: solved for a path of strengths, one of which validation picks.
 
-Imports `encoders`, `files`, `models`, `tasks`, and this folder's `loop` and `procedures`.
+Imports `encoders`, `files`, `models`, `tasks`, and this folder's `evaluation`, `loop`, `procedures`, `samples`.
 """
 
 import math
@@ -17,8 +17,10 @@ from ..files import seed_everything
 from ..models.shallow import Losses, Shallow, Solution, collect, grid, path
 from ..models.shallow.losses import check_varies
 from ..tasks import Problem
-from .loop import Run, check_data, directions, evaluate, hash_test_data, on_device, pick_device
+from .evaluation import check_data, directions, evaluate
+from .loop import Run, on_device, pick_device
 from .procedures import Setting
+from .samples import tested
 
 CHOSEN = "chosen"  # the last stage: the model that validation picked, without iterations
 PATIENCE = 4  # strengths of the grid, a decade, without a better one, after which weaker ones are not solved for
@@ -81,9 +83,10 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
               "method": setting.arguments.get("method"), "model": type(model).__name__, "strategy": None,
               "strengths": strengths, "tolerance": tolerance, "seed": setting.seed, "selected_epoch": 1}
     history = _history(solutions, train, val, evaluate(model, problem, "val"), problem.task_names)
-    return Run(history, evaluate(model, problem, "test"), model, config, {"strength": best.strength, **model.learned()},
-               cost, list(dict.fromkeys(history["stage"])), higher_is_better=directions(problem),
-               test_data=hash_test_data(problem))
+    metrics, samples = tested(model, problem)
+    return Run(history, metrics, model, config, {"strength": best.strength, **model.learned()}, cost,
+               list(dict.fromkeys(history["stage"])), higher_is_better=directions(problem), test_data=samples.data,
+               samples=samples)
 
 
 def score(solution: Solution, train: Losses, val: Losses) -> float:

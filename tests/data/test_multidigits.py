@@ -39,6 +39,15 @@ def test_labels_are_those_of_the_digits(apart):
             assert getattr(apart, split).targets[side].tolist() == expected
 
 
+def test_groups_are_the_two_digits_of_each_canvas(apart):
+    digits, _ = source_digits()
+    for split in SIZES:
+        shown = cut(apart, split)
+        for side, own in zip(("left", "right"), getattr(apart, split).groups.T, strict=True):
+            np.testing.assert_array_equal(digits[own.numpy()], shown[side])
+    assert data.load("multidigits", train=10, val=10).test.groups.unique().numel() == 1000  # behind 4,000 canvases
+
+
 def test_no_digit_is_in_two_splits(apart):
     sources = {split: {picture.tobytes() for pictures in cut(apart, split).values() for picture in pictures}
                for split in SIZES}
