@@ -20,7 +20,7 @@ from ..strategies import Strategy
 from ..tasks import Problem, epoch_of
 from .evaluation import Scores, check_data, directions, evaluate
 from .identity import described, settings_of
-from .samples import Samples, tested
+from .samples import Samples, scores_and_samples
 from .selection import Select, Selection
 from .state import State
 from .updates import Step, make_step
@@ -77,7 +77,7 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
     device: "auto" takes a CUDA device if there is one.  precision: "float32", "bfloat16" (autocast) or
         "auto": bfloat16 on CUDA devices that have it.  compile: True, or a `torch.compile` backend.
     seed: order of the data and all chance of model and strategy while training.
-    select: which epoch's model is kept and tested: "last", or by validation "best-val", all metrics of all tasks; or a
+    select: which epoch's model is kept and scores_and_samples: "last", or by validation "best-val", all metrics of all tasks; or a
         pair ("task", "metric"); or a function of the validation scores. See `Selection`.
     patience: with a rule other than "last", stop after so many epochs without a better one.
     drop_last: leave out the last batch of an epoch where it is not full; for batch norm, which refuses one sample.
@@ -128,7 +128,7 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         model.load_state_dict(selection.best["model"])
     cost = {"parameters": size(model), "steps": state.updates, "samples": state.samples + getattr(
         step, "samples_above", 0), "seconds": state.seconds}
-    scores, samples = tested(model, problem)
+    scores, samples = scores_and_samples(model, problem)
     return Run(pd.DataFrame(state.history), scores, model,
                {**config, "selected_epoch": selection.best.get("epoch", state.epoch)}, cost=cost,
                higher_is_better=directions(problem), test_data=samples.data, samples=samples)

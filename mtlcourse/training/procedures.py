@@ -18,7 +18,7 @@ from ..tasks import Problem
 from ..void import valid_mask
 from .evaluation import evaluate, train_losses
 from .loop import Run, fit
-from .samples import tested
+from .samples import scores_and_samples
 
 Build = Callable[[Problem], nn.Module]
 
@@ -160,7 +160,7 @@ def _measured(problem: Problem, run: Run) -> Run:
     scores = {"train": run.model.report(), "val": evaluate(run.model, problem, "val")}
     rows = [{"epoch": epoch, "split": split, "task": task, "name": name, "value": value}
             for split, values in scores.items() for task, named in values.items() for name, value in named.items()]
-    metrics, samples = tested(run.model, problem)
+    metrics, samples = scores_and_samples(run.model, problem)
     return Run(pd.DataFrame(rows), metrics, run.model, run.config,
                cost={**run.cost, "steps": 0, "samples": 0, "seconds": 0.0}, higher_is_better=run.higher_is_better,
                test_data=run.test_data, samples=samples)

@@ -41,7 +41,7 @@ class Samples:
     data: str | None
     rows: dict[str, dict[str, Float64[np.ndarray, "n k"]]]
     labelled: dict[str, Bool[np.ndarray, "n"]]
-    groups: dict[str, Int64[np.ndarray, "n g"]] | None
+    groups: dict[str, Int64[np.ndarray, "n g"]] | None = None
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, from which `load` reads every number as it was.
@@ -97,9 +97,7 @@ def measures(task: Task) -> dict[str, Callable[[], Any]]:
     """
     own = dict(task.metrics)
     if task.kind == "classification" and not task.dense:
-        for name, metric in (("error", "ErrorRate"), ("brier", "Brier")):
-            if hasattr(metrics, metric):
-                own.setdefault(name, getattr(metrics, metric))
+        own = {**own, **{"error": metrics.ErrorRate, "brier": metrics.Brier, **own}}
     return own
 
 
@@ -114,7 +112,7 @@ def per_sample(model: nn.Module, problem: Problem, split: str = "test", batch_si
     return keep.samples(problem, split)
 
 
-def tested(model: nn.Module, problem: Problem) -> tuple[Scores, Samples]:
+def scores_and_samples(model: nn.Module, problem: Problem) -> tuple[Scores, Samples]:
     """What `evaluate` and `per_sample` say of the test split, in one pass; without rows of more than `WIDE` numbers."""
     keep = Keeping(problem, WIDE)
     return evaluate(model, problem, keep=keep), keep.samples(problem, "test")
@@ -136,7 +134,7 @@ def hash_data(problem: Problem, split: str = "test") -> str | None:
 class Keeping:
     """Collects, batch by batch, what `evaluate` sees. widest: of measures of more numbers a sample nothing is kept."""
 
-    def __init__(self, problem: Problem, widest: float = float("inf")):
+    def __init__(self, problem: Problem, widest: int | float = float("inf")):
         self.widest = widest
         self.more = {task.name: {name: factory() for name, factory in measures(task).items()
                                  if name not in task.metrics} for task in problem.tasks}

@@ -20,7 +20,7 @@ from ..tasks import Problem
 from .evaluation import check_data, directions, evaluate
 from .loop import Run, on_device, pick_device
 from .procedures import Setting
-from .samples import tested
+from .samples import scores_and_samples
 
 CHOSEN = "chosen"  # the last stage: the model that validation picked, without iterations
 PATIENCE = 4  # strengths of the grid, a decade, without a better one, after which weaker ones are not solved for
@@ -83,7 +83,7 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
               "method": setting.arguments.get("method"), "model": type(model).__name__, "strategy": None,
               "strengths": strengths, "tolerance": tolerance, "seed": setting.seed, "selected_epoch": 1}
     history = _history(solutions, train, val, evaluate(model, problem, "val"), problem.task_names)
-    metrics, samples = tested(model, problem)
+    metrics, samples = scores_and_samples(model, problem)
     return Run(history, metrics, model, config, {"strength": best.strength, **model.learned()}, cost,
                list(dict.fromkeys(history["stage"])), higher_is_better=directions(problem), test_data=samples.data,
                samples=samples)
