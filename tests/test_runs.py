@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,34 @@ def test_a_run_comes_back_as_it_was(tmp_path):
     for mine, theirs in zip(run.model.parameters(), back.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert runs.load(folder).model is None
+    for found in (back.samples, runs.load_samples(folder)):
+        assert (found.split, found.data, found.groups) == ("test", run.test_data, None)
+        for task, rows in run.samples.rows.items():
+            assert {name: values.tolist() for name, values in rows.items()} == {
+                name: values.tolist() for name, values in found.rows[task].items()}
+
+
+def test_a_run_from_before_samples_were_kept_comes_back(tmp_path):
+    folder = runs.save(replace(train(), samples=None), small(), configuration(), tmp_path)
+    assert names_in(folder) == ["history.csv", "model.safetensors", "run.json"]
+    assert runs.load_samples(folder) is None and runs.load(folder).samples is None
+    assert len(runs.table(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("cut", [0, 7, 300, -1])
+def test_samples_that_are_cut_off_are_told_by_their_file(tmp_path, cut):
+    folder = runs.save(train(), small(), configuration(), tmp_path)
+    file = folder / "samples.safetensors"
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(ValueError, match="samples.safetensors is cut off, or no file of.*run the same sweep again"):
+        runs.load_samples(folder)
+
+
+def test_samples_that_are_something_else_are_told_by_their_file(tmp_path):
+    folder = runs.save(train(), small(), configuration(), tmp_path)
+    (folder / "samples.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="samples.safetensors is cut off, or no file of a run"):
+        runs.load_samples(folder)
 
 
 def test_what_is_not_a_number_comes_back(tmp_path):

@@ -217,11 +217,17 @@ def test_a_budget_with_fewer_samples_tells_which():
 ODD = np.array([0.1, math.nan, math.inf, -0.0, 1e300, 3.0])
 
 
-@pytest.mark.parametrize("values", [
-    ODD, np.float32([0.1, math.nan, math.inf, -0.0, 1e-40, 3]).astype(float), np.arange(6.0), np.arange(6.0) * 100, np.arange(6.0) * 1e5,
-    np.arange(6.0) * 1e10, -np.arange(6.0), np.full(6, math.nan), np.full(6, 1 / 3), np.array([1.0, math.nan] * 3)])
+COLUMNS = {
+    "odd": ODD, "odd and short": np.float32([0.1, math.nan, math.inf, -0.0, 1e-40, 3]).astype(float),
+    "bytes": np.arange(6.0), "short": np.arange(6.0) * 100, "long": np.arange(6.0) * 1e5,
+    "longer": np.arange(6.0) * 1e10, "negative": -np.arange(6.0), "unknown": np.full(6, math.nan),
+    "one": np.full(6, 1 / 3), "hardly one": np.array([1.0, math.nan] * 3)}
+
+
+@pytest.mark.parametrize("values", COLUMNS.values(), ids=COLUMNS)
 def test_numbers_come_back_as_they_were(values, tmp_path):
-    rows = {"one": {"a": np.stack([values, values, values + 1], 1), "loss": values[:, None]}, "two": {"a": ODD[:, None]}}
+    rows = {"one": {"a": np.stack([values, values, values + 1], 1), "loss": values[:, None]},
+            "two": {"a": ODD[:, None]}}
     groups = {"one": np.array([[2**40, 0]] * 6), "two": np.arange(6)[:, None] - 3}
     labelled = {"one": np.arange(6) % 2 == 0, "two": np.zeros(6, bool)}
     samples = Samples("val", None, rows, labelled, groups)
