@@ -71,6 +71,23 @@ def _rates(context: click.Context, parameter: click.Parameter, text: str | None)
         raise click.BadParameter(f"{text!r} is not a list of numbers such as 1e-3,3e-3.") from None
 
 
+def _margin(context: click.Context | None, parameter: click.Parameter | None, text: str) -> float | dict[str, float]:
+    """One number, or one for each measure that is named; none below 0.
+
+    >>> _margin(None, None, "0.01"), _margin(None, None, "accuracy=0.01, mse=2")
+    (0.01, {'accuracy': 0.01, 'mse': 2.0})
+    """
+    named = {name.strip(): number for name, _, number in (part.rpartition("=") for part in _some(None, None, text))}
+    try:
+        margins = {name: float(number) for name, number in named.items()}
+    except ValueError:
+        margins = {}
+    if not margins or ("" in margins and len(margins) > 1) or not all(0 <= m < float("inf") for m in margins.values()):
+        raise click.BadParameter(f"{text!r} is no number of at least 0, nor one for each measure, such as "
+                                 "accuracy=0.01,mse=0.1.")
+    return margins.get("", margins)
+
+
 class _Naming(click.Command):
     """A command whose help ends with the names that it takes; only then are they looked up."""
 
@@ -199,14 +216,24 @@ def bench(problems, methods, seeds, budget, epochs, batch_size, learning_rates, 
 @click.option("--baseline", default="stl", help="The method to measure against.")
 @click.option("--per-comparison", is_flag=True,
               help="Each verdict at 5% by itself; else at 5% for the report as a whole, however many comparisons.")
+@click.option("--certificates/--no-certificates", default=True,
+              help="Say how many networks are certainly safe, from what their runs kept of each test sample.")
+@click.option("--margin", callback=_margin, default="0", metavar="NUMBER",
+              help="How much worse still counts as safe, in each measure's unit, or by measure: accuracy=0.01,mse=0.1.")
+@click.option("--delta", default=0.05, type=click.FloatRange(0, 0.25, min_open=True),
+              help="Share of certificates that may be wrong.")
+@click.option("--over", default="samples", type=click.Choice(["samples", "groups"]),
+              help="What certificates are about: new samples, or new sources where samples were made of some.")
 @click.option("--html", "page", type=click.Path(path_type=Path), callback=_target,
               help="Write one page with figures, to send around.")
 @click.option("--csv", type=click.Path(path_type=Path), callback=_target, help="Write all comparisons as a table.")
 @click.option("--paper", is_flag=True, help="Instead: recompute the tables printed in the papers.")
-def report(folder, problems, methods, seeds, budget, baseline, per_comparison, page, csv, paper) -> None:
+def report(folder, problems, methods, seeds, budget, baseline, per_comparison, certificates, margin, delta, over, page,
+           csv, paper) -> None:
     """Say which tasks got better or worse than alone.
 
-    For each problem in the folder: better, worse or undecided for every task and metric, and what to do.
+    For each problem in the folder: better, worse or undecided for every task and metric, how many networks are
+    certainly safe, and what to do.
     """
     if paper:
         from . import published
@@ -219,7 +246,8 @@ def report(folder, problems, methods, seeds, budget, baseline, per_comparison, p
     from .files import write_text
 
     with _plain_errors():
-        reports = figures.page.from_folder(folder, problems, methods, seeds, budget, baseline, per_comparison)
+        reports = figures.page.from_folder(folder, problems, methods, seeds, budget, baseline, per_comparison,
+                                           certificates, delta, margin, over)
         click.echo("\n\n".join(made.to_markdown() for made in reports))
         if csv:
             frames = [made.to_frame().assign(problem=made.problem, budget=made.budget) for made in reports]

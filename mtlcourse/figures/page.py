@@ -1,6 +1,6 @@
 """Safety reports on a folder of runs, and as one HTML file that can be sent to a colleague.
 
-Imports `files`, `methods`, `runs`, `safety`, `figures.safety`. Nothing on the page is linked: tables, words and
+Imports `data`, `files`, `methods`, `runs`, `safety`, `figures.safety`. Nothing on the page is linked: tables, words and
 figures are all in the file.
 """
 
@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import data
 from ..files import write_text
 from ..methods import canonical, parse_part
-from ..runs import selected, table
-from ..safety import SafetyReport, report, words
+from ..runs import load_samples, selected, table
+from ..safety import SafetyReport, report, tally, words
+from ..safety.certificates import Margin
 from .safety import heat_map, relative_performance, size_and_improvement
 
 PAGE = """<!DOCTYPE html>
@@ -34,12 +36,16 @@ th, td {{ border-bottom: 1px solid #ccc; padding: 3px 10px; text-align: left; wh
 
 def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Sequence[str] = (),
                 seeds: Sequence[int] = (), budget: str | None = None, baseline: str = "stl",
-                per_comparison: bool = False) -> list[SafetyReport]:
+                per_comparison: bool = False, certificates: bool = True, delta: float = 0.05, margin: Margin = 0.0,
+                over: str = "samples") -> list[SafetyReport]:
     """A report for each problem and budget in a folder of runs; what is given restricts which runs count.
 
     Of a grid of learning rates each method's best one on validation is taken, and a note says which.
     per_comparison: as for `safety.report`.
-    Raises ValueError when there is no such folder, when no runs are left, and as `safety.report` does.
+    certificates: certify every network from what its run kept of each sample, with `delta`, `margin` and `over` as
+        for `safety.certify`. Neither models nor data are read.
+    Raises ValueError when there is no such folder, when no runs are left, for a margin of a measure that no problem
+    has, and as `safety.report` does.
     """
     if not Path(folder).is_dir():
         raise ValueError(f"{folder} is a file, not a folder of runs." if Path(folder).exists() else
@@ -54,18 +60,36 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
         raise ValueError(f"There are no such runs in {folder}. `mtlcourse bench` makes them: give it the same folder, "
                          "problems, methods and seeds.")
     found = found.sort_values(["parameters", "method", "seed"], kind="stable")
-    return [_of_group(rows, baseline, per_comparison) for _, rows in found.groupby(["problem", "budget"])]
+    if isinstance(margin, dict) and (others := sorted(set(margin) - set(found["metric"]))):
+        raise ValueError(f"A margin is given for {', '.join(others)}; measures here are "
+                         f"{', '.join(sorted(set(found['metric']) - {'loss'}))}.")
+    reports = []
+    for (problem, _), rows in found.groupby(["problem", "budget"]):
+        best = selected(rows)
+        made = report(best, baseline, per_comparison=per_comparison)
+        if rows["lr"].nunique(dropna=False) > 1:
+            chosen = best.drop_duplicates("method").set_index("method")["lr"]
+            made.notes.append("Learning rates, chosen on validation: "
+                              + ", ".join(f"{method} {'as the problem has it' if lr != lr else f'{lr:g}'}"
+                                          for method, lr in chosen.items()) + ".")
+        if certificates:
+            _certify(made, str(problem), best, folder, delta=delta, margin=margin, over=over)
+        reports.append(made)
+    return reports
 
 
-def _of_group(rows: Any, baseline: str, per_comparison: bool) -> SafetyReport:
-    best = selected(rows)
-    made = report(best, baseline, per_comparison=per_comparison)
-    if rows["lr"].nunique(dropna=False) > 1:
-        chosen = best.drop_duplicates("method").set_index("method")["lr"]
-        made.notes.append("Learning rates, chosen on validation: "
-                          + ", ".join(f"{method} {'as the problem has it' if lr != lr else f'{lr:g}'}"
-                                      for method, lr in chosen.items()) + ".")
-    return made
+def _certify(made: SafetyReport, problem: str, rows: Any, folder: str | Path, **options: Any) -> None:
+    """Add the certificates of all networks, or a note that says why there are none."""
+    part = parse_part(problem)
+    try:
+        description = data.describe(part.name, **part.options)
+    except (ValueError, OSError, ImportError) as error:
+        made.notes.append(f"No certificates: what the measures of {problem} mean is not known ({error}).")
+        return
+    kept = {method: {seed: load_samples(Path(folder) / name)
+                     for seed, name in zip(own["seed"], own["configuration"], strict=True)}
+            for method, own in rows.drop_duplicates(["method", "seed"]).groupby("method", sort=False)}
+    made.certificates = tally(kept, made.baseline, description, **options)
 
 
 def page(reports: Sequence[SafetyReport]) -> str:
@@ -85,6 +109,11 @@ def _chapter(report: SafetyReport) -> str:
     parts.append(_list([words.verdict(report, method) for method in report.methods]))
     parts += [f"<p>{html.escape(note)}</p>" for note in report.notes]
     parts += ["<h2>Overall</h2>", _table(words.overall(report)), "<h2>Task by task</h2>", _table(words.cells(report))]
+    if report.certificates is not None:
+        parts += ["<h2>Certificates</h2>", _list(words.certified(report))]
+        if len(report.certificates.frame):
+            parts.append(_table(words.certificates(report)))
+        parts += [f"<p>{_text(part)}</p>" for part in words.about_certificates(report)]
     parts += ["<h2>What to do</h2>", _list(words.advice(report)), "<h2>Figures</h2>"]
     parts += [_figure(draw(report), draw.__doc__) for draw in (heat_map, relative_performance, size_and_improvement)]
     parts += ["<h2>How to read this</h2>"]

@@ -18,8 +18,9 @@ from .measures import (
 )
 from .paired import half_width
 from .report import SafetyReport, report
+from .tally import Tally, tally
 
 __all__ = [
-    "Certificate", "EmpiricalSafety", "SafetyReport", "certificate_of", "certify", "certify_method", "delta_i",
-    "empirically_safe", "half_width", "negative_sharing", "relative_change", "report", "safeness_coefficient",
+    "Certificate", "EmpiricalSafety", "SafetyReport", "Tally", "certificate_of", "certify", "certify_method", "delta_i",
+    "empirically_safe", "half_width", "negative_sharing", "relative_change", "report", "safeness_coefficient", "tally",
 ]

@@ -1,6 +1,6 @@
 """The safety report: better or worse than single-task learning, how sure, and what to do about it.
 
-Imports `files`, and its folder's `evidence`, `measures`, `paired`, `words`.
+Imports `files`, and its folder's `evidence`, `measures`, `paired`, `tally`, `words`.
 """
 
 import math
@@ -16,6 +16,7 @@ from ..files import write_text
 from . import evidence, words
 from .measures import delta_i, empirically_safe, exact_mean, negative_sharing, safeness_coefficient
 from .paired import COSTS, Pairs, Runs, half_width, pair
+from .tally import Tally
 
 VERDICTS = ("better", "worse", "undecided")
 FALLING = 0.1  # a baseline still learns while the last quarter of its epochs brings more of the loss's fall than this
@@ -49,6 +50,7 @@ class SafetyReport:
     notes: what a reader has to know to read it right.
     per_comparison: whether verdicts regard each comparison on its own.
     withheld: the tasks without verdicts, because the baseline still learns them.
+    certificates: how many of each method's networks are certainly safe, where somebody asked; see `tally`.
     """
 
     baseline: str
@@ -61,6 +63,7 @@ class SafetyReport:
     notes: list[str]
     per_comparison: bool = False
     withheld: list[str] = field(default_factory=list)
+    certificates: Tally | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -85,12 +88,16 @@ class SafetyReport:
         return wide.loc[order, self.methods].rename_axis(columns=None)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a method, task and metric; see `frame`."""
-        return self.frame.copy()
+        """One row a method, task and metric; see `frame`. With certificates, theirs too, as `certified_...`."""
+        if self.certificates is None:
+            return self.frame.copy()
+        keys = ["method", "task", "metric"]
+        own = self.certificates.frame.set_index(keys).add_prefix("certified_").reset_index()
+        return self.frame.merge(own, "left", keys)
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """`frame` as CSV text, written to `path` if there is one."""
-        return _written(self.frame.to_csv(index=False), path)
+        """`to_frame` as CSV text, written to `path` if there is one."""
+        return _written(self.to_frame().to_csv(index=False), path)
 
     def to_markdown(self, path: str | Path | None = None) -> str:
         """The whole report as Markdown text, written to `path` if there is one."""

@@ -33,6 +33,15 @@ SINGLE = """\
 comparisons where there is no difference chance decides about five; here are {comparisons} ({methods})."""
 
 
+CERTIFIED = """\
+{number} of trained networks, each {baseline}'s and a method's of the same seed, on the samples of the test split. A
+network is *safe* if no task is worse than allowed, *unsafe* if some task certainly is. Each of these verdicts is wrong
+with a probability of at most {delta}, so of {number} about {wrong} may be. They tell of these networks and of new
+samples; another seed makes another network, and that many are safe is no promise for the next. *Mean* asks about
+the method instead: the mean over new seeds and new samples, approximately. A method that is safe there may still
+make a network that is not. *At least*: the lowest bound of all seeds."""
+
+
 def how_to_read(report: Any) -> str:
     """What the numbers and verdicts mean, and what they do not cover."""
     rule = (SINGLE if report.per_comparison else FAMILY).format(comparisons=_count(len(report.frame), "comparison"),
@@ -46,6 +55,11 @@ def markdown(report: Any) -> str:
     lines += [f"- {sentence}" for method in report.methods for sentence in [verdict(report, method)]]
     lines += [f"\n{note}" for note in report.notes]
     lines += ["", "## Overall", "", table(overall(report)), "", "## Task by task", "", table(cells(report)), ""]
+    if report.certificates is not None:
+        lines += ["## Certificates", "", *[f"- {line}" for line in certified(report)]]
+        if len(report.certificates.frame):
+            lines += ["", table(certificates(report))]
+        lines += ["", *[f"{part}\n" for part in about_certificates(report)]]
     lines += ["## What to do", "", *[f"- {line}" for line in advice(report)], ""]
     return "\n".join([*lines, "## How to read this", "", how_to_read(report), ""])
 
@@ -134,6 +148,40 @@ def cells(report: Any) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "metric"]).reset_index()
 
 
+def certified(report: Any) -> list[str]:
+    """How many of each method's networks are certainly safe, in a sentence."""
+    lines = []
+    for method, row in report.certificates.networks.iterrows():
+        text = (f"**{method}**: of {_count(row['seeds'], 'network')} {row['safe']} certainly safe, {row['unsafe']} "
+                f"unsafe, {row['undecided']} undecided. The mean over new seeds and samples: {row['verdict']}")
+        own = report.certificates.frame
+        sure = own[(own["method"] == method) & (own["mean_verdict"] == "unsafe")]
+        lines.append(f"{text} on {_named(sure)}." if len(sure) else f"{text}.")
+    return lines
+
+
+def certificates(report: Any) -> pd.DataFrame:
+    """One row a method, task and measure: how many networks are safe there, by how much, and the method in the mean."""
+    return pd.DataFrame([{
+        "method": row.method, "task": row.task, "metric": row.metric,
+        "safe / unsafe / undecided": f"{row.safe} / {row.unsafe} / {row.undecided}",
+        "difference": _number(row.difference, "+.3g"), "at least": _bound(row.low),
+        "bound": row.bound if row.exact else f"{row.bound} (not exact)",
+        "mean": f"[{_bound(row.mean_low)}, {_bound(row.mean_high)}] {row.mean_verdict}"}
+        for row in report.certificates.frame.itertuples()])
+
+
+def about_certificates(report: Any) -> list[str]:
+    """What the certificates mean, and for whom there is none, in paragraphs."""
+    found = report.certificates
+    if found.scope is None:
+        return found.notes
+    number = int(found.networks["seeds"].sum())
+    meaning = CERTIFIED.format(number=_count(number, "pair"), baseline=report.baseline, delta=f"{found.delta:g}",
+                               wrong=f"{number * found.delta:.2g}")
+    return [*found.notes, meaning, f"The first of them in full: {found.scope}"]
+
+
 def advice(report: Any) -> list[str]:
     """What to do: about what is broken or worse, about training that was too short, about too little evidence."""
     lines = []
@@ -194,6 +242,10 @@ def _named(rows: pd.DataFrame) -> str:
 
 def _number(value: float, style: str, unit: str = "") -> str:
     return "undefined" if math.isnan(value) else printed(f"{{:{style}}}", value) + unit
+
+
+def _bound(value: float) -> str:
+    return printed("{:+.3g}", value) if math.isfinite(value) else "unknown"
 
 
 def _times(row: pd.Series, cost: str, style: str) -> str:
