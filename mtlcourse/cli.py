@@ -77,12 +77,13 @@ def _margin(context: click.Context | None, parameter: click.Parameter | None, te
     >>> _margin(None, None, "0.01"), _margin(None, None, "accuracy=0.01, mse=2")
     (0.01, {'accuracy': 0.01, 'mse': 2.0})
     """
-    named = {name.strip(): number for name, _, number in (part.rpartition("=") for part in _some(None, None, text))}
+    pairs = [(name.strip(), number) for name, _, number in (part.rpartition("=") for part in _some(None, None, text))]
     try:
-        margins = {name: float(number) for name, number in named.items()}
+        margins = {name: float(number) for name, number in pairs}
     except ValueError:
         margins = {}
-    if not margins or ("" in margins and len(margins) > 1) or not all(0 <= m < float("inf") for m in margins.values()):
+    mixed = len(margins) < len(pairs) or ("" in margins and len(margins) > 1)
+    if mixed or not all(0 <= value < float("inf") for value in margins.values()):
         raise click.BadParameter(f"{text!r} is no number of at least 0, nor one for each measure, such as "
                                  "accuracy=0.01,mse=0.1.")
     return margins.get("", margins)

@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,9 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
         raise ValueError(f"There are no such runs in {folder}. `mtlcourse bench` makes them: give it the same folder, "
                          "problems, methods and seeds.")
     found = found.sort_values(["parameters", "method", "seed"], kind="stable")
-    if isinstance(margin, dict) and (others := sorted(set(margin) - set(found["metric"]))):
-        raise ValueError(f"A margin is given for {', '.join(others)}; measures here are "
-                         f"{', '.join(sorted(set(found['metric']) - {'loss'}))}.")
+    measures = set(found["metric"]) - {"loss"}
+    if isinstance(margin, Mapping) and (others := sorted(set(margin) - measures)):
+        raise ValueError(f"A margin is given for {', '.join(others)}; measures here are {', '.join(sorted(measures))}.")
     reports = []
     for (problem, _), rows in found.groupby(["problem", "budget"]):
         best = selected(rows)

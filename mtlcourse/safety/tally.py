@@ -72,8 +72,8 @@ def tally(methods: Mapping[str, Mapping[int, Samples | None]], baseline: str, pr
         scope = scope or certificates[0].scope
     if lacking:
         where = "; ".join(f"{method} (seeds {', '.join(map(str, seeds))})" for method, seeds in lacking.items())
-        notes.append(f"No certificates for {where}: these runs, or those of {baseline} with the same seeds, were stored "
-                     "without what the networks did on each sample. Run them again in a new folder.")
+        notes.append(f"No certificates for {where}: these runs, or those of {baseline} with the same seeds, were "
+                     "stored without what the networks did on each sample. Run them again in a new folder.")
     columns = ["method", "task", "metric"]
     return Tally(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns),
                  pd.DataFrame.from_dict(networks, orient="index"), scope, notes, delta)
@@ -83,7 +83,7 @@ def _frame(method: str, certificates: Sequence[Certificate], mean: Certificate) 
     rows = []
     for number, row in enumerate(mean.frame.itertuples()):
         own = pd.DataFrame([certificate.frame.iloc[number] for certificate in certificates])
-        rows.append({"method": method, "task": row.task, "metric": row.measure, **_counted(own["verdict"]),
+        rows.append({"method": method, "task": row.task, "metric": row.measure, **_counted(own["verdict"].tolist()),
                      "difference": row.difference, "low": own["low"].min(skipna=False),
                      "bound": ", ".join(own["method"].unique()), "exact": bool(own["exact"].all()),
                      "mean_low": row.low, "mean_high": row.high, "mean_verdict": row.verdict})
@@ -91,4 +91,4 @@ def _frame(method: str, certificates: Sequence[Certificate], mean: Certificate) 
 
 
 def _counted(verdicts: Sequence[str]) -> dict[str, int]:
-    return {"seeds": len(verdicts), **{verdict: list(verdicts).count(verdict) for verdict in VERDICTS}}
+    return {"seeds": len(verdicts), **{verdict: verdicts.count(verdict) for verdict in VERDICTS}}

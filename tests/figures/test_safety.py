@@ -3,12 +3,13 @@
 import json
 import math
 import re
+import shutil
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from mtlcourse import bench, cli, figures, runs, safety
+from mtlcourse import bench, cli, data, figures, methods, runs, safety
 
 METHODS = ["stl", "hps", "dsmtl-jl", "dsmtl-il(guard=True)"]
 
@@ -106,7 +107,9 @@ def test_the_page_is_one_file_with_everything_in_it(report: safety.SafetyReport,
     assert text.count("data:image/png;base64,") == 3
     assert not re.findall(r'(?:src|href)="(?!data:)', text) and "<script" not in text
     assert "<h1>Safety report: relatedness" in text and "<b>hps</b>: Delta_I" in text
-    assert text.count("<tr>") == 2 + len(report.overview) + report.frame.groupby(["task", "metric"]).ngroups
+    rows = report.frame.groupby(["task", "metric"]).ngroups + len(report.certificates.frame)
+    assert text.count("<tr>") == 3 + len(report.overview) + rows
+    assert "<b>hps</b>: of 2 networks" in text and "<td>0 / 0 / 2</td>" in text  # ten samples decide nothing
 
 
 def test_names_cannot_break_the_page(report: safety.SafetyReport):
@@ -125,6 +128,62 @@ def test_the_command_prints_and_writes_the_report(folder, tmp_path):
     assert "against stl" in done.output and "One seed" in done.output and (tmp_path / "a.html").exists()
     frame = pd.read_csv(tmp_path / "a.csv")
     assert set(frame["method"]) == {"hps", "dsmtl-jl"} and set(frame["budget"]) == {"smoke"}
+
+
+def test_the_report_certifies_without_models_and_data(folder, tmp_path, monkeypatch):
+    """What is stored gives the certificate that the networks themselves give."""
+    name = "multidigits(train=300, val=40, test=300)"
+    bench.sweep([name], ["stl", "hps"], [0, 1, 2], budget="smoke", folder=tmp_path, progress=False)
+    problem = methods.load_problem(name).sized(None, 256)
+    nets = {(row.method, row.seed): runs.load(tmp_path / row.configuration, methods.build(row.method, problem)).model
+            for row in runs.table(tmp_path).itertuples()}
+    live = [safety.certify(nets["hps", seed], nets["stl", seed], problem, delta=0.1, margin={"accuracy": 0.02})
+            for seed in range(3)]
+    for file in tmp_path.glob("*/model.safetensors"):
+        file.unlink()
+    monkeypatch.setattr(data.multidigits, "_splits", None)  # whoever makes the data fails
+    made = figures.page.from_folder(tmp_path, delta=0.1, margin={"accuracy": 0.02})[0].certificates
+    assert made.scope == live[0].scope and made.delta == 0.1
+    for number, row in enumerate(made.frame.itertuples()):
+        own = [certificate.frame.iloc[number] for certificate in live]
+        assert (row.task, row.metric) == (own[0]["task"], own[0]["measure"]) and row.bound == "binomial" and row.exact
+        assert row.difference == pytest.approx(sum(one["difference"] for one in own) / 3)
+        assert row.low == min(one["low"] for one in own)
+        verdicts = [one["verdict"] for one in own]
+        assert [row.safe, row.unsafe, row.undecided] == [verdicts.count(v) for v in ("safe", "unsafe", "undecided")]
+
+
+def test_certificates_are_printed_and_can_be_left_out(folder, tmp_path):
+    chosen = ["report", "--folder", str(folder), "--csv", str(tmp_path / "a.csv")]
+    with_them = CliRunner().invoke(cli.main, [*chosen, "--margin", "mse=0.5", "--delta", "0.1"])
+    assert with_them.exit_code == 0, with_them.output
+    assert "## Certificates" in with_them.output and "confidence 90 %" in with_them.output
+    assert "0.5 (mse)" in with_them.output
+    frame = pd.read_csv(tmp_path / "a.csv")
+    assert (frame[["certified_safe", "certified_unsafe", "certified_undecided"]].sum(axis=1) == 2).all()
+    assert set(frame["certified_bound"]) == {"bootstrap"} and not frame["certified_exact"].any()
+    without = CliRunner().invoke(cli.main, [*chosen, "--no-certificates"])
+    assert without.exit_code == 0 and "ertificate" not in without.output
+    assert not pd.read_csv(tmp_path / "a.csv").columns.str.startswith("certified").any()
+
+
+def test_old_runs_say_how_to_get_certificates(folder, tmp_path):
+    for run in folder.glob("[!.]*"):
+        shutil.copytree(run, tmp_path / run.name, ignore=shutil.ignore_patterns("samples.safetensors"))
+    done = CliRunner().invoke(cli.main, ["report", "--folder", str(tmp_path), "--html", str(tmp_path / "a.html")])
+    assert done.exit_code == 0
+    assert done.output.count("No certificates for hps (seeds 0, 1); dsmtl-il") == 1
+    assert "Run them again in a new folder." in done.output
+    assert "No certificates for hps" in (tmp_path / "a.html").read_text()
+
+
+def test_what_cannot_be_described_has_a_report_without_certificates(folder, monkeypatch):
+    def lost(*args, **options):
+        raise ValueError("No module 'mine'")
+
+    monkeypatch.setattr(data, "describe", lost)
+    made = figures.page.from_folder(folder)[0]
+    assert made.certificates is None and any("is not known (No module 'mine')" in note for note in made.notes)
 
 
 def test_verdicts_one_by_one_are_an_option(folder):
@@ -169,10 +228,20 @@ def test_what_is_broken_or_has_no_change_is_said_in_the_map(report: safety.Safet
     (["--problem", "rooms"], "no such runs"),
     (["--baseline", "hps-wide"], "There is no baseline 'hps-wide' among hps, stl"),
     (["--methods", "hsp"], "Unknown architecture 'hsp'"),
+    (["--margin", "miou=0.1"], "A margin is given for miou; measures here are mse, r2"),
+    (["--margin", "loss=0.1"], "A margin is given for loss; measures here are mse, r2"),
 ])
 def test_the_command_refuses_in_a_sentence(folder, arguments, message: str):
     done = CliRunner().invoke(cli.main, ["report", "--folder", str(folder), *arguments])
     assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("option", ["--margin=-1", "--margin=much", "--margin=nan", "--margin=0.1,0.2", "--margin=",
+                                    "--margin=mse=0.1,0.2", "--margin=mse=inf", "--margin=mse=1,mse=2", "--delta=0", "--delta=0.5",
+                                    "--over=digits"])
+def test_settings_of_certificates_that_cannot_be_are_refused(folder, option: str):
+    done = CliRunner().invoke(cli.main, ["report", "--folder", str(folder), option])
+    assert done.exit_code == 2 and "Error: Invalid value for" in done.output and "Traceback" not in done.output
 
 
 def test_the_command_recomputes_the_printed_tables():
