@@ -237,8 +237,8 @@ def test_the_command_refuses_in_a_sentence(folder, arguments, message: str):
 
 
 @pytest.mark.parametrize("option", ["--margin=-1", "--margin=much", "--margin=nan", "--margin=0.1,0.2", "--margin=",
-                                    "--margin=mse=0.1,0.2", "--margin=mse=inf", "--margin=mse=1,mse=2", "--delta=0", "--delta=0.5",
-                                    "--over=digits"])
+                                    "--margin=mse=0.1,0.2", "--margin=mse=inf", "--margin=mse=1,mse=2",
+                                    "--delta=0", "--delta=0.5", "--over=digits"])
 def test_settings_of_certificates_that_cannot_be_are_refused(folder, option: str):
     done = CliRunner().invoke(cli.main, ["report", "--folder", str(folder), option])
     assert done.exit_code == 2 and "Error: Invalid value for" in done.output and "Traceback" not in done.output
