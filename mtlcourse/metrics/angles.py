@@ -36,6 +36,9 @@ class RMSEAngle(MeanAngle):
     def value(self, total: Float64[Tensor, "2"]) -> float:
         return math.sqrt(super().value(total))
 
+    def values(self, totals: Float64[Tensor, "many 2"]) -> Float64[Tensor, "many"]:
+        return super().values(totals).sqrt()
+
 
 class AngleWithin(Share):
     """Share of pixels whose angle is below `degrees`, with the conventions of `MeanAngle`; k = 2: within, count.

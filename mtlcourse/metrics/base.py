@@ -65,6 +65,11 @@ class Metric(ABC):
     k: int
     total: Float64[Tensor, "k"]
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "value" in vars(cls) and "values" not in vars(cls):  # or those of another measure would be inherited
+            cls.values = Metric.values
+
     def __init__(self) -> None:
         self.reset()
 
@@ -75,6 +80,10 @@ class Metric(ABC):
     @abstractmethod
     def value(self, total: Float64[Tensor, "k"]) -> float:
         """The measure of the samples whose statistics add up to `total`; NaN where it is not defined."""
+
+    def values(self, totals: Float64[Tensor, "many k"]) -> Float64[Tensor, "many"]:
+        """`value` of each of many totals, as resampling asks for thousands: one by one, unless one knows better."""
+        return torch.tensor([self.value(total) for total in totals], dtype=torch.float64)
 
     def statistics(
         self, prediction: Float[Tensor, "batch channels *pixels"], target: Shaped[Tensor, "batch *rest"]
@@ -147,6 +156,9 @@ class Mean(Metric):
 
     def value(self, total: Float64[Tensor, "2"]) -> float:
         return (total[0] / total[1]).item()
+
+    def values(self, totals: Float64[Tensor, "many 2"]) -> Float64[Tensor, "many"]:
+        return totals[:, 0] / totals[:, 1]
 
 
 class MeanError(Mean):

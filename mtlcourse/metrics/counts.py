@@ -32,7 +32,7 @@ class _PerClass(Metric):
         super().__init__()
 
     @abstractmethod
-    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "classes"]:
+    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
         """Each class's measure."""
 
     def rows(self, prediction: Tensor, target: Tensor) -> Float64[Tensor, "batch k"]:
@@ -43,11 +43,15 @@ class _PerClass(Metric):
         return torch.cat([hits, histogram(decided, valid, self.classes), histogram(target, valid, self.classes)], dim=1)
 
     def value(self, total: Float64[Tensor, "k"]) -> float:
-        hits, predicted, labelled = total.reshape(3, self.classes)
+        return _PerClass.values(self, total[None]).item()
+
+    def values(self, totals: Float64[Tensor, "many k"]) -> Float64[Tensor, "many"]:
+        hits, predicted, labelled = totals.reshape(-1, 3, self.classes).unbind(1)
         ratios = self.ratios(hits, predicted, labelled)
         if self.classes == 2 and self.positive_only:
-            return ratios[1].item() if total.sum() != 0 else math.nan
-        return ratios[predicted + labelled > 0].mean().item()
+            return ratios[:, 1].masked_fill(totals.sum(1) == 0, math.nan)
+        occurs = predicted + labelled > 0
+        return ratios.masked_fill(~occurs, 0).sum(1) / occurs.sum(1)
 
 
 class Precision(_PerClass):
@@ -57,7 +61,7 @@ class Precision(_PerClass):
     A class that was never predicted has precision 0.
     """
 
-    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "classes"]:
+    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
         return divide(hits, predicted)
 
 
@@ -68,7 +72,7 @@ class Recall(_PerClass):
     A class that was never labelled has recall 0.
     """
 
-    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "classes"]:
+    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
         return divide(hits, labelled)
 
 
@@ -79,7 +83,7 @@ class F1(_PerClass):
     or as a prediction.
     """
 
-    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "classes"]:
+    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
         return divide(2 * hits, predicted + labelled)
 
 
@@ -92,7 +96,7 @@ class MeanIoU(_PerClass):
 
     positive_only = False
 
-    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "classes"]:
+    def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
         return divide(hits, predicted + labelled - hits)
 
 

@@ -39,6 +39,9 @@ class ErrorRate(Accuracy):
     def value(self, total: Float64[Tensor, "2"]) -> float:
         return 1 - super().value(total)
 
+    def values(self, totals: Float64[Tensor, "many 2"]) -> Float64[Tensor, "many"]:
+        return 1 - super().values(totals)
+
 
 class PixelError(ErrorRate):
     """`ErrorRate` under the name it has for dense tasks: the share of labelled pixels predicted wrong; k = 2."""
@@ -88,6 +91,9 @@ class RMSE(MSE):
 
     def value(self, total: Float64[Tensor, "2"]) -> float:
         return math.sqrt(super().value(total))
+
+    def values(self, totals: Float64[Tensor, "many 2"]) -> Float64[Tensor, "many"]:
+        return super().values(totals).sqrt()
 
 
 class MAE(MeanError):
@@ -162,7 +168,10 @@ class R2(Metric):
         return torch.cat(sums, dim=1)
 
     def value(self, total: Float64[Tensor, "k"]) -> float:
-        errors, targets, squares, count = total.reshape(4, self.channels)
+        return R2.values(self, total[None]).item()
+
+    def values(self, totals: Float64[Tensor, "many k"]) -> Float64[Tensor, "many"]:
+        errors, targets, squares, count = totals.reshape(-1, 4, self.channels).unbind(1)
         spread = squares - targets.square() / count
         spread = spread.masked_fill(spread <= 1e-12 * squares, math.nan)  # all that is left is rounding
-        return (1 - errors / spread).mean().item()
+        return (1 - errors / spread).mean(1)

@@ -73,7 +73,7 @@ class Compared:
             if self.interval is not None:  # linear in sum / count
                 at_0, at_1 = (self.metric.value(torch.tensor([part, 1.0], dtype=torch.float64)) for part in (0.0, 1.0))
                 return at_0 + (at_1 - at_0) * (rows[:, 0] / rows[:, 1])
-        return np.array([self.metric.value(row) for row in torch.from_numpy(rows)])
+        return self.metric.values(torch.from_numpy(rows)).numpy()
 
     def value(self, rows: Float64[np.ndarray, "n k"]) -> float:
         return float(self.values(rows.sum(0, keepdims=True))[0])

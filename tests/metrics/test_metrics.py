@@ -216,6 +216,40 @@ def test_resampling_rows_is_resampling_samples(name, seed):
 
 
 @every_measure
+def test_many_totals_at_once_have_the_values_of_each(name):
+    factory, kind, shapes, _, _ = CASES[name]
+    rows = factory().statistics(*make(kind, shapes[-1]))
+    weights = torch.from_numpy(np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), 20))
+    totals = torch.cat([weights.double() @ rows, rows[:3], 0 * rows[:1], math.nan * rows[:1]])
+    each = [factory().value(total) for total in totals]
+    assert factory().values(totals).tolist() == pytest.approx(each, rel=1e-12, nan_ok=True)
+
+
+def test_a_measure_of_ones_own_that_changes_the_value_changes_it_for_many_totals():
+    class Halved(metrics.MSE):
+        def value(self, total):
+            return super().value(total) / 2
+
+    class Same(Halved):
+        pass
+
+    class Twice(metrics.R2):
+        def value(self, total):
+            return 2 * super().value(total)
+
+    class Missed(metrics.F1):
+        def value(self, total):
+            return 1 - super().value(total)
+
+    for own, parent in ((Twice(), metrics.R2()), (Missed(), metrics.F1())):
+        total = torch.arange(1.0, 1 + own.k, dtype=torch.float64) ** 2
+        assert own.values(total[None]).tolist() == [own.value(total)] != parent.values(total[None]).tolist()
+    totals = torch.tensor([[8.0, 2.0], [3.0, 1.0]], dtype=torch.float64)
+    assert Halved().values(totals).tolist() == Same().values(totals).tolist() == [2.0, 1.5]
+    assert metrics.MSE().values(totals).tolist() == [4.0, 3.0]
+
+
+@every_measure
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=8, deadline=None)
 def test_a_measure_with_an_interval_is_a_mean_of_the_samples_own_values(name, seed):
