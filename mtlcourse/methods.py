@@ -3,7 +3,9 @@
 Imports `data`, `files`, `models`, `procedures`, `strategies`, `training`. A name is `part ("+" part)*`, a part `id` or
 `id(key=value, ...)`: first an architecture, then at most one loss and one gradient strategy. Every architecture takes
 the options of training in `TRAINING`: `stl(epochs=2)` trains twice as long as the budget says, each stage of a method
-in stages, so that a baseline can be given as many steps as what it is compared with.
+in stages, so that a baseline can be given as many steps as what it is compared with. Every architecture takes `guard`
+too, as in `hps(guard=individual)`: single-task networks are trained besides, and tasks that are better off with these
+go back to them, see `procedures.guard`; `guard_split=val` compares on the validation split.
 """
 
 import ast
@@ -33,7 +35,7 @@ from .search.sharing.ltb import LTB, ltb
 from .search.sharing.mtl_nas import MTLNAS, mtl_nas
 from .tasks import Problem
 from .training import Run, train_losses
-from .training.procedures import Setting, dsmtl_il, dsmtl_jl, srdml, train_once
+from .training.procedures import Setting, dsmtl_il, dsmtl_jl, guard_asked, srdml, train_once, with_guard
 from .training.shallow import shallow
 
 BATCH_SIZE = 128
@@ -50,6 +52,8 @@ BUDGETS: dict[str, dict[str, Any]] = {
 OF_BUDGETS = ("epochs", "batch_size")  # settings that a budget's name may change: "fast(epochs=50)"
 # Options of every architecture's name: arguments of `training.fit`, but for epochs, a multiple of the budget's.
 TRAINING = ("epochs", "select", "patience", "drop_last")
+# Others, with their defaults: of a guard around the architecture's procedure, see `procedures.with_guard`.
+GUARD: dict[str, Any] = {"guard": False, "guard_split": "train"}
 
 
 # --- names ----------------------------------------------------------------------------------------------
@@ -153,7 +157,8 @@ class Method:
     procedure(problem, build, strategy, setting, *, ...): trains and returns a `Run`, see `procedures`.
     strategy: name of the strategy used when the method's name gives none; None: the procedure has its own.
     Options of the method's name go to the procedure if it has a keyword-only argument of that name, and
-    to `build` otherwise; those in `TRAINING` to neither, but to `training.fit`, for every method.
+    to `build` otherwise; those in `TRAINING` to neither, but to `training.fit`, for every method. Those in `GUARD` make
+    a guard around the procedure, unless it has them itself.
     """
 
     build: Callable[..., nn.Module]
@@ -249,7 +254,7 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r} is no whole number from 0 upwards.")
     architecture, *others = parse(name)
-    training, own = _of_training(architecture)
+    training, guard, own = _taken_apart(architecture)
     problem = load_problem(problem) if isinstance(problem, str) else problem
     arguments = budget_arguments(problem, budget)
     problem = problem.sized(arguments.pop("samples", None), arguments.pop("evaluate", None))
@@ -263,21 +268,31 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     seed_everything(seed)
     strategy = _strategy(others or ([Part(method.strategy)] if method.strategy else []))
     setting = Setting(seed, None if checkpoint is None else Path(checkpoint), arguments, training)
-    result = method.procedure(problem, lambda p: _build(own, p), strategy, setting,
-                              **method.of_procedure(own.options))
+    procedure = method.procedure
+    if guard:
+        procedure = with_guard(procedure, lambda p: models.STL(p, own.options.get("encoder")), **guard)
+    result = procedure(problem, lambda p: _build(own, p), strategy, setting, **method.of_procedure(own.options))
     result.train_losses = train_losses(result.model, problem)
     result.config["budget"] = str(parse_part(budget))
     return result
 
 
-def _of_training(part: Part) -> tuple[dict[str, Any], Part]:
-    """The options of training in `part`, checked, and the part without them."""
+def _taken_apart(part: Part) -> tuple[dict[str, Any], dict[str, Any], Part]:
+    """The options of training in `part`, what `with_guard` is to know (nothing without a guard), and the other options.
+
+    Raises ValueError for what the first two cannot be.
+    """
     training = {key: value for key, value in part.options.items() if key in TRAINING}
     epochs = training.get("epochs", 1)
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < math.inf:
         raise ValueError(f"epochs={epochs!r} of {part.name!r} is no multiple of the budget's epochs; 2 trains twice as "
                          "long, 0.5 half as long.")
-    return training, Part(part.name, {key: value for key, value in part.options.items() if key not in TRAINING})
+    inside = _METHODS[part.name].of_procedure(part.options)
+    around = {key: value for key, value in part.options.items() if key in GUARD and key not in inside}
+    options = GUARD | around
+    by = guard_asked(options["guard"], options["guard_split"])
+    own = {key: value for key, value in part.options.items() if key not in training and key not in around}
+    return training, {"by": by, "split": options["guard_split"]} if by else {}, Part(part.name, own)
 
 
 def _strategy(parts: list[Part]) -> strategies.Strategy | None:
@@ -317,7 +332,7 @@ def load_problem(name: str) -> Problem:
 
 def build(name: str, problem: Problem) -> nn.Module:
     """The untrained model of the method called `name`."""
-    return _build(_of_training(parse(name)[0])[1], problem)
+    return _build(_taken_apart(parse(name)[0])[-1], problem)
 
 
 def _build(part: Part, problem: Problem) -> nn.Module:
@@ -332,7 +347,11 @@ def _build(part: Part, problem: Problem) -> nn.Module:
 
 
 def count_parameters(name: str, problem_name: str) -> int:
-    """Number of parameters of a method's model on a problem, counted on the meta device without data."""
+    """Number of parameters of a method's model on a problem, counted on the meta device without data.
+
+    A guard is not counted, because how many tasks fall back is known after training only (then `Run.cost` says what is
+    left). At most there are those of "stl" besides.
+    """
     part = parse_part(problem_name)
     description = data.describe(part.name, **part.options)  # outside: a problem may make its data all the same
     with torch.device("meta"):

@@ -5,6 +5,7 @@ from .base import MTLModel
 from .cross_stitch import CrossStitch
 from .dsmtl import DSMTL
 from .experts import CGC, PLE, MMoE
+from .fallback import Fallback
 from .hps import HPS
 from .mrn import MRN
 from .mtan import MTAN
@@ -20,7 +21,7 @@ from .tree import Tree
 from .wide import WideHPS, WideSTL
 
 __all__ = [
-    "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "FeatureCovariance", "HPS", "L21", "Lasso", "MMoE", "MRN", "MTAN",
-    "MTLModel", "MTRL", "MaxRoam", "NDDR", "PLE", "RMTL", "RotoGrad", "SRDML", "STL", "Shallow", "TNRMTL", "TSN",
-    "Tree", "WideHPS", "WideSTL",
+    "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "Fallback", "FeatureCovariance", "HPS", "L21", "Lasso", "MMoE",
+    "MRN", "MTAN", "MTLModel", "MTRL", "MaxRoam", "NDDR", "PLE", "RMTL", "RotoGrad", "SRDML", "STL", "Shallow",
+    "TNRMTL", "TSN", "Tree", "WideHPS", "WideSTL",
 ]

@@ -152,7 +152,8 @@ class PLE(MTLModel):
         *before, last = self.levels
         z, common = dict.fromkeys(self.task_names, x), x
         for level in before:
-            z, common = level(z, common)
+            heard = level is not before[-1] and any(map(len, level.own.values()))  # see `route`
+            z, common = level(z, common, self.task_names if heard else tasks)
         if before:
             z = {name: self.leave(name, z[name]) for name in tasks}
         outputs = torch.stack([expert(common) for expert in last.shared], 1)
@@ -182,12 +183,13 @@ class Level(nn.Module):
         if shared_gate:
             self.gate = _gate(f"gate.{number}", shape, sum(map(len, own.values())) + len(shared))
 
-    def forward(self, z: dict[str, Tensor], common: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The tasks' representations and the shared one after this level, from those before it."""
+    def forward(self, z: dict[str, Tensor], common: Tensor,
+                tasks: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        """The representations of `tasks` and the shared one after this level, from all of those before it."""
         own = {name: [expert(z[name]) for expert in experts] for name, experts in self.own.items()}
         shared = [expert(common) for expert in self.shared]
         everything = [output for outputs in own.values() for output in outputs] + shared
-        return ({name: mix(self.gates[name](z[name]), outputs + shared) for name, outputs in own.items()},
+        return ({name: mix(self.gates[name](z[name]), own[name] + shared) for name in tasks},
                 mix(self.gate(common), everything))
 
 

@@ -64,12 +64,17 @@ def evaluate(model: nn.Module, problem: Problem, split: str = "test", batch_size
     return scores
 
 
+def split_losses(model: nn.Module, problem: Problem, split: str) -> dict[str, float]:
+    """Each task's mean loss over a whole split, "train", "val" or "test", in evaluation mode."""
+    return {task: values["loss"] for task, values in evaluate(model, problem, split, losses_only=True).items()}
+
+
 def train_losses(model: nn.Module, problem: Problem) -> dict[str, float]:
     """Each task's mean loss over the whole training split, in evaluation mode: the L_t of definition 3.
 
     Source: Deep Safe Multi-Task Learning, section 3.
     """
-    return {task: values["loss"] for task, values in evaluate(model, problem, "train", losses_only=True).items()}
+    return split_losses(model, problem, "train")
 
 
 def directions(problem: Problem) -> dict[str, dict[str, bool]]:

@@ -376,9 +376,13 @@ def test_a_staged_training_that_was_cut_off_ends_as_if_nothing_had_happened(inte
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("dsmtl-jl(guard=True)", "does not take these options"),
+    ("dsmtl-jl(gaurd=True)", "does not take these options"),
+    ("dsmtl-jl(guard=True)", "guard=True is no rule: use 'individual'"),  # closing its gates would be no guard
     ("dsmtl-il(gate=opne)", "Known: "),
-    ("dsmtl-il(guard=perhaps)", "neither True nor False"),
+    ("dsmtl-il(guard=perhaps)", "guard='perhaps' is no rule: use 'individual'"),
+    ("dsmtl-il(guard=1)", "guard=1 is no rule"),
+    ("dsmtl-il(guard=average, guard_split=test)", "'train' or 'val', not on 'test'"),
+    ("dsmtl-il(guard_split=val)", "guard_split='val' says where a guard compares losses, and there is none"),
 ])
 def test_options_in_names(name: str, message: str):
     with pytest.raises(ValueError, match=message):

@@ -10,8 +10,8 @@ from tests.problems import small
 from tests.strategies.nets import NAMES, model_and_batch, shared_of, task_gradients
 
 # Those that need maps are tested in tests/models/test_sharing.py, SRDML, which takes tasks of one output, in
-# tests/models/test_srdml.py; shallow models are solved, without a strategy.
-ELSEWHERE = ("AFA", "MTAN", "MTLModel", "SRDML")
+# tests/models/test_srdml.py; shallow models are solved, without a strategy, and a Fallback is not trained.
+ELSEWHERE = ("AFA", "Fallback", "MTAN", "MTLModel", "SRDML")
 ARCHITECTURES = [build for name in models.__all__ if name not in ELSEWHERE
                  and not issubclass(build := getattr(models, name), models.Shallow)]
 
