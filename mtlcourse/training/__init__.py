@@ -4,9 +4,9 @@
 `samples` what a trained model did on every sample.
 """
 
-from .evaluation import Scores, directions, evaluate, train_losses
+from .evaluation import Scores, directions, evaluate, split_losses, train_losses
 from .loop import Run, fit, on_device, pick_device
-from .procedures import Setting, close_harmful_gates, dsmtl_il, dsmtl_jl, in_stages, train_once
+from .procedures import Setting, close_harmful_gates, dsmtl_il, dsmtl_jl, guard, harmed, in_stages, train_once
 from .samples import Samples, hash_data, measures, per_sample
 from .selection import Selection
 from .state import OtherTraining, TrainingDiverged
@@ -14,5 +14,5 @@ from .updates import Step, StrategyStep, autocast, make_optimizer, make_step
 
 __all__ = ["OtherTraining", "Run", "Samples", "Scores", "Selection", "Setting", "Step", "StrategyStep",
            "TrainingDiverged", "autocast", "close_harmful_gates", "directions", "dsmtl_il", "dsmtl_jl", "evaluate",
-           "fit", "hash_data", "in_stages", "make_optimizer", "make_step", "measures", "on_device", "per_sample",
-           "pick_device", "train_losses", "train_once"]
+           "fit", "guard", "harmed", "hash_data", "in_stages", "make_optimizer", "make_step", "measures", "on_device",
+           "per_sample", "pick_device", "split_losses", "train_losses", "train_once"]
