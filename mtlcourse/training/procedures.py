@@ -111,6 +111,7 @@ def refuse_constant_targets(problem: Problem) -> None:
 def dsmtl_jl(problem: Problem, build: Build, strategy: Any, setting: Setting) -> Run:
     """Joint learning: all encoders, gates and decoders together (equation 4).
 
+    A guard (`with_guard`) falls back on networks that are trained besides: closing a gate would be none, see `guard`.
     Source: Deep Safe Multi-Task Learning, section 4.3.
     """
     run = train_once(problem, build, strategy, setting)
@@ -235,7 +236,6 @@ def with_guard(procedure: Callable[..., Run], single_task: Build, *, by: str, sp
     """
     def guarded(problem: Problem, build: Build, strategy: Any, setting: Setting, **options: Any) -> Run:
         build(problem)  # what cannot be built is refused before anything is trained
-        seed_everything(setting.seed)
         alone = setting.fit(problem, single_task(problem), "ew", "alone")
         seed_everything(setting.seed)
         together = procedure(problem, build, strategy, setting, **options)

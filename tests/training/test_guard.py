@@ -42,6 +42,7 @@ def safe(together, alone, tasks, by):
 @pytest.mark.parametrize("by", ["individual", "average"])
 @given(losses=st.lists(st.tuples(LOSSES | st.sampled_from([NAN, INF]), LOSSES), min_size=1, max_size=6))
 @example(losses=[(0.3, 0.1), (0.1, 0.2), (0.2, 0.3)])  # their sums are equal, but not in floats
+@example(losses=[(1e17, 0.0), (1.0, 1e17)])  # one too much, which is lost when floats are subtracted
 @example(losses=[(2.0, 1.0), (2.0, 1.0), (2.0, 1.0), (0.0, 1.0), (0.0, 1.0)])
 @example(losses=[(NAN, 1.0), (INF, 1.0), (0.0, 1.0)])
 def test_no_fewer_tasks_would_do(by, losses):
@@ -279,6 +280,18 @@ def test_a_procedure_of_ones_own_takes_a_guard_or_has_its_own():
     assert methods.run("own(guard=bird)", small(), **options).learned == {"guard": "bird"}
     with pytest.raises(ValueError, match="there is none"):
         methods.run("own(guard=bird, guard_split=val)", small(), **options)
+
+
+def test_chance_in_a_model_of_ones_own_is_what_it_would_be_without_a_guard():
+    def noisy(problem):
+        model = models.HPS(problem)
+        model.noise = torch.nn.Parameter(torch.rand(3), requires_grad=False)  # drawn in the open, in no part's name
+        return model
+
+    methods.register("noisy", noisy)
+    free, run = (methods.run(name, small(THREE, train=256), budget="smoke", progress=False).model
+                 for name in ("noisy", "noisy(guard=average)"))
+    assert torch.equal(run.model.noise, free.noise)
 
 
 def test_a_guard_is_not_counted_before_it_is_known_what_falls_back():
