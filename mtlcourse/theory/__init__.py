@@ -4,7 +4,12 @@
     theory.STATEMENTS["mamg-lemma-1"].verdict   # ours, with a counter-example where there is one
 """
 
-from .bounds import Bound
+from .bounds import Bound, excess_risk, rho, samples_needed, uniform_deviation, uniform_gaussian
+from .gaussian import GaussianAverage, gaussian_average, gaussian_average_linear, linear_q
 from .statements import STATEMENTS, VERDICTS, Checked, CounterExample, Form, Statement, check, table
 
-__all__ = ["Bound", "Checked", "CounterExample", "Form", "STATEMENTS", "Statement", "VERDICTS", "check", "table"]
+__all__ = [
+    "Bound", "Checked", "CounterExample", "Form", "GaussianAverage", "STATEMENTS", "Statement", "VERDICTS", "check",
+    "excess_risk", "gaussian_average", "gaussian_average_linear", "linear_q", "rho", "samples_needed", "table",
+    "uniform_deviation", "uniform_gaussian",
+]

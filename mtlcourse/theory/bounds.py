@@ -1,6 +1,9 @@
-"""What every bound of the papers is: a number, and the terms that it is the sum of. Imports nothing of the house."""
+"""What every bound of the papers is: a number, and the terms that it is the sum of. Imports `files`."""
 
+import math
 from collections.abc import Mapping
+
+from ..files import unknown
 
 
 class Bound(float):
@@ -25,3 +28,112 @@ class Bound(float):
 
     def __reduce__(self) -> tuple:
         return Bound, (self.terms,)
+
+
+# --- Deep Safe Multi-Task Learning -----------------------------------------------------------------------
+# n samples in each of m tasks; G: the Gaussian average of the encoders on all of them, not divided by n; Q: of the
+# decoders (`gaussian.linear_q`); C1, C2: the paper's constants, of which it says only that they are constants.
+
+CONFIDENCE = {"printed": 2.0, "repaired": 4.0}  # of rho: the number over delta in the logarithm
+
+
+def rho(n: int, delta: float, G: float, Q: float, C1: float, C2: float, m: int = 1, form: str = "printed") -> Bound:
+    """The slack of probable safety: with probability 1 - delta, E + epsilon <= E^STL + rho.
+
+    `rho = C1 G / (m n) + C2 Q / sqrt(n) + sqrt(18 ln(2 / delta) / (m n))`, E the expected loss of the DSMTL network
+    that is best on the sample, epsilon >= 0 by how much it is better there than single-task learning.
+    Theorem 2, one task of DSMTL-IL: m = 1 and G of the encoders on this task's sample. Theorem 4, the mean over tasks
+    of DSMTL-JL: G of m encoders, one a task and each free, which is the sum of the tasks' own Gaussian averages.
+
+    form: "printed", or "repaired", which has ln(4 / delta).
+        The printed proof adds two inequalities that hold with probability 1 - delta each, so together with 1 - 2
+        delta; shares of delta / 2 make it "repaired". The claim as printed holds nonetheless: McDiarmid's inequality
+        for the sum of both suprema, which one sample changes by 2 / (m n), and for the Rademacher average gives 2
+        sqrt(ln(2 / delta) / (2 m n)) + 4 times the same, that is sqrt(18 ln(2 / delta) / (m n)), in two events.
+        Where single-task learning is the best on its sample, `excess_risk` is a third choice, and the smallest.
+    C1, C2: twice those of `uniform_deviation`. For a class whose losses themselves are enumerated, theorem 6 twice
+        gives C1 = 2 sqrt(2 pi), with G of the losses, and Q = 0.
+    Terms: gaussian, decoder, confidence.
+    Raises ValueError for n or m below 1, delta outside (0, 1), negative or NaN amounts, and an unknown form.
+    Source: Deep Safe Multi-Task Learning, theorems 2 and 4.
+
+    >>> rho(6000, 0.05, G=0.0, Q=0.0, C1=1.0, C2=1.0)
+    0.1052 (gaussian 0, decoder 0, confidence 0.1052)
+    """
+    if form not in CONFIDENCE:
+        raise ValueError(unknown("form", form, CONFIDENCE))
+    return _deep_safe(n, delta, G, Q, C1, C2, m, 18.0, CONFIDENCE[form])
+
+
+def samples_needed(width: float, delta: float, m: int = 1, form: str = "printed") -> int:
+    """The smallest n for which the confidence term of `rho` alone is at most `width`: `18 ln(2 / delta) / (m width^2)`.
+
+    Raises ValueError for a width that is not positive, m below 1, delta outside (0, 1), and an unknown form.
+
+    >>> samples_needed(0.01, delta=0.05)
+    663999
+    """
+    if not 0 < width < math.inf:
+        raise ValueError(f"width is {width}; it must be a number above 0.")
+    return max(1, math.ceil((rho(1, delta, 0.0, 0.0, 0.0, 0.0, m, form) / width) ** 2))
+
+
+def excess_risk(n: int, delta: float, G: float, Q: float, C1: float, C2: float, m: int = 1) -> Bound:
+    """How much worse than the best of the class the network can be that is best on the sample, in expected loss.
+
+    `C1 G / (m n) + C2 Q / sqrt(n) + sqrt(8 ln(4 / delta) / (m n))`, with probability 1 - delta: `uniform_deviation`
+    for the one network and Hoeffding's inequality for the other, which is fixed, at delta / 2 each. The same sum
+    bounds E + epsilon - E^STL for an STL network that is best on its sample, for then L^STL is at most the sample
+    loss of the best STL network, which is fixed, and E^STL at least its expected loss.
+
+    C1, C2: those of `uniform_deviation`.
+    Terms: gaussian, decoder, confidence. Raises ValueError as `rho`.
+    Source: Deep Safe Multi-Task Learning, theorem 5.
+    """
+    return _deep_safe(n, delta, G, Q, C1, C2, m, 8.0, 4.0)
+
+
+def uniform_gaussian(n: int, delta: float, G: float, m: int = 1) -> Bound:
+    """By how much the expected loss of any member of a class may exceed its loss on the sample: all constants known.
+
+    `sqrt(2 pi) G / (m n) + sqrt(9 ln(2 / delta) / (2 m n))`, with probability 1 - delta for all members at once, for
+    losses in [0, 1] and means over m tasks with n independent samples each. It holds for the opposite difference
+    as well, by the same proof; for both at once the shares of delta add up.
+
+    G: the Gaussian average of the losses, {(loss of sample i of task t)} in R^(m n) over the class, on this sample.
+    Terms: gaussian, confidence. Raises ValueError as `rho`.
+    Source: Deep Safe Multi-Task Learning, theorem 6 and remark 8; the functions map to [0, 1]^m, one value a task.
+
+    >>> uniform_gaussian(6000, 0.05, G=20.0)
+    0.06095 (gaussian 0.008355, confidence 0.0526)
+    """
+    terms = _deep_safe(n, delta, G, 0.0, math.sqrt(2 * math.pi), 0.0, m, 4.5, 2.0).terms
+    return Bound({name: terms[name] for name in ("gaussian", "confidence")})
+
+
+def uniform_deviation(n: int, delta: float, G: float, Q: float, C1: float, C2: float, m: int = 1) -> Bound:
+    """By how much the expected loss of any DSMTL network may exceed its loss on the sample.
+
+    `C1 G / (m n) + C2 Q / sqrt(n) + sqrt(9 ln(2 / delta) / (2 m n))`, with probability 1 - delta for all at once.
+
+    C1 = c1 M sqrt(2 pi) and C2 = 2 c2 R sqrt(2 pi), with the Lipschitz constant M of the decoders, the largest length
+        R of the encoders' outputs, and c1, c2 of Maurer's chain rule for Gaussian averages, which are not known.
+    Terms: gaussian, decoder, confidence. Raises ValueError as `rho`.
+    Source: Deep Safe Multi-Task Learning, theorem 7, equation 11, and remark 8 for the opposite difference.
+    """
+    return _deep_safe(n, delta, G, Q, C1, C2, m, 4.5, 2.0)
+
+
+def _deep_safe(n: int, delta: float, G: float, Q: float, C1: float, C2: float, m: int, factor: float,
+               over: float) -> Bound:
+    """`C1 G / (m n) + C2 Q / sqrt(n) + sqrt(factor ln(over / delta) / (m n))`."""
+    for name, count in {"n": n, "m": m}.items():
+        if not count >= 1:
+            raise ValueError(f"{name} is {count}; it must be at least 1.")
+    if not 0 < delta < 1:
+        raise ValueError(f"delta is {delta}; the probability of an error lies between 0 and 1.")
+    for name, amount in {"G": G, "Q": Q, "C1": C1, "C2": C2}.items():
+        if not amount >= 0:
+            raise ValueError(f"{name} is {amount}; it must be a number of at least 0.")
+    return Bound({"gaussian": C1 * G / (m * n), "decoder": C2 * Q / math.sqrt(n),
+                  "confidence": math.sqrt(factor * math.log(over / delta) / (m * n))})
