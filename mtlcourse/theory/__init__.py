@@ -4,6 +4,8 @@
     theory.STATEMENTS["mamg-lemma-1"].verdict   # ours, with a counter-example where there is one
 """
 
+from . import deep_safe as deep_safe
+from . import deep_safe_bounds as deep_safe_bounds
 from .bounds import Bound, excess_risk, rho, samples_needed, uniform_deviation, uniform_gaussian
 from .gaussian import GaussianAverage, gaussian_average, gaussian_average_linear, linear_q
 from .statements import STATEMENTS, VERDICTS, Checked, CounterExample, Form, Statement, check, table
