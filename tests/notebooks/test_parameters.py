@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 COURSE = sorted(path for path in FOLDER.glob("*.ipynb") if lessons.NAME.fullmatch(path.name))
 
 # Other values for the parameters that are a notebook's own, by its number: {"01": ["batch_size=64"]}.
-OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["delta=0.2"],
+OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["delta=0.2"], "03": ["delta=0.2", "seeds=[3]"],
        "04": ["spread=1.0", "length=0.3"], "09": ["method=DSMTL-IL"],
        "11": ["angle=150", "length=0.3"], "22": ["lr=0.03"],
        "12": ["copy_seeds=[3]"],
