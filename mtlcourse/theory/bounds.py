@@ -48,8 +48,8 @@ def rho(n: int, delta: float, G: float, Q: float, C1: float, C2: float, m: int =
     form: "printed", or "repaired", which has ln(4 / delta).
         The printed proof adds two inequalities that hold with probability 1 - delta each, so together with 1 - 2
         delta; shares of delta / 2 make it "repaired". The claim as printed holds nonetheless: McDiarmid's inequality
-        for the sum of both suprema, which one sample changes by 2 / (m n), and for the Rademacher average gives 2
-        sqrt(ln(2 / delta) / (2 m n)) + 4 times the same, that is sqrt(18 ln(2 / delta) / (m n)), in two events.
+        for the sum of both suprema, which one sample changes by 2 / (m n), and for its Rademacher average, by 4 /
+        (m n), gives (2 + 4) sqrt(ln(2 / delta) / (2 m n)) = sqrt(18 ln(2 / delta) / (m n)), in two events.
         Where single-task learning is the best on its sample, `excess_risk` is a third choice, and the smallest.
     C1, C2: twice those of `uniform_deviation`. For a class whose losses themselves are enumerated, theorem 6 twice
         gives C1 = 2 sqrt(2 pi), with G of the losses, and Q = 0.
