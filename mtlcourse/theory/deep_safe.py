@@ -78,9 +78,9 @@ state(Statement(
     "holds",
     "If each task has its bound at every delta, take delta/m for each: all hold at once with probability 1 - delta. "
     "At one and the same delta they do not (form *same delta*). The epsilons are idle: what holds with them holds "
-    "with 0. The definition is about a method as n grows: a single network at its n meets it always, with rho = 1 up "
-    "to this n and 0 beyond, so no test set can confirm or refute it, only bound a harm. And n is the *average* "
-    "number of samples, while the bounds of theorems 2 and 4 vanish only if every task's number grows.",
+    "with 0. The definition is about a method as n grows: a single network at its n meets it always, with rho the "
+    "largest loss up to this n and 0 beyond, so no test set can confirm or refute it, only bound a harm. And n is the "
+    "*average* number of samples, while the bounds of theorems 2 and 4 vanish only if every task's number grows.",
     networks=("all tasks have as many samples",),
     forms={"printed": Form(_outcomes, partial(_at_once, share=True)),
            "same delta": Form(_outcomes, partial(_at_once, share=False))}))
@@ -141,7 +141,8 @@ state(Statement(
     "For n large enough, probably individually safe becomes safe with a large probability.",
     "missing assumption",
     "The epsilons may be 0. Then the harm may vanish from above and be there at every n: the harm 1/n, or a harm that "
-    "is normal with mean 0 and variance 1/n, which is probably safe and yet positive in every second training set.",
+    "is normal with mean 0 and variance 1/n, which is probably safe and yet positive in every second training set. "
+    "(That definition 4 is nearer to safety than definition 3 is right: safety implies it, and does not imply 3.)",
     CounterExample({"n": 10**6}, lambda n: Fraction(1, n)),
     "with epsilons above 0 that do not depend on n: as soon as rho is at most epsilon, the harm is at most 0",
     forms={"printed": Form(_late, partial(_late_harm, epsilon=False)),
