@@ -2,10 +2,11 @@
 
     theory.check("mamg-lemma-1")                # 1,000 random instances: how many violate it, and the worst, readable
     theory.STATEMENTS["mamg-lemma-1"].verdict   # ours, with a counter-example where there is one
+
+Each file named after its subject states what one paper says, so all of them are imported here.
 """
 
-from . import deep_safe as deep_safe
-from . import deep_safe_bounds as deep_safe_bounds
+from . import deep_safe, deep_safe_bounds, interference, surgery  # noqa: F401
 from .bounds import Bound, excess_risk, rho, samples_needed, uniform_deviation, uniform_gaussian
 from .gaussian import GaussianAverage, gaussian_average, gaussian_average_linear, linear_q
 from .statements import STATEMENTS, VERDICTS, Checked, CounterExample, Form, Statement, check, table
