@@ -52,7 +52,7 @@ def test_change_is_that_of_the_quadratic():
     assert np.isclose(pairs.change(g, d, s, curvature), g @ theta + (curvature * theta**2).sum() / 2)
     exact = pairs.twice_change_exactly([1, -2], [2, 3], Fraction(1, 3))
     assert exact == Fraction(13, 9) + Fraction(8, 3)
-    assert np.isclose(float(exact), 2 * pairs.change(np.array([1, -2]), np.array([2, 3]), 1 / 3))
+    assert np.isclose(float(exact), 2 * pairs.change(np.array([1.0, -2.0]), np.array([2.0, 3.0]), 1 / 3))
 
 
 def test_no_smooth_loss_rises_more_than_the_one_of_curvature_one():
@@ -126,7 +126,7 @@ def test_pcgrad_on_equal_lengths_goes_along_the_sum():
         assert np.allclose(pairs.projected(g_i, g_j), wanted)
     g_i, g_j = interference.EVEN.values()
     assert interference.projected_change(1, g_i, g_j) == pytest.approx(
-        2 * pairs.change(np.array([0, 6]), pairs.projected(np.array(g_i), np.array(g_j)), 1))
+        2 * pairs.change(np.array([0.0, 6.0]), pairs.projected(np.array(g_i), np.array(g_j)), 1.0))
 
 
 def test_steps_that_meet_pcgrads_theorem_2_are_too_long_for_plain_descent():
