@@ -11,6 +11,7 @@ from . import exercise, expect
 # Pairs in conflict: the plain sum harms the second task, the first, none; equal lengths; opposite gradients.
 PAIRS = ([[3.0, 0.0], [-1.0, 1.0]], [[-0.5, 0.25, 0.0], [2.0, 1.0, 1.0]], [[1.0, 0.0], [-0.5, 1.0]],
          [[2.0, 1.0], [-2.0, 1.0]], [[2.0, 0.0], [-1.0, 0.0]])
+EVEN_PAIRS = ([[4.0, 3.0], [-4.0, 3.0]], [[2.0, 1.0], [-2.0, 1.0]], [[1.0, 2.0, 2.0], [2.0, -2.0, -1.0]])
 TRIPLE = [[2.0, -1.0, 0.0], [-1.0, 0.5, 1.5], [-0.5, 1.0, -1.0]]
 
 
@@ -57,3 +58,12 @@ def to_the_foot(answer: Callable) -> None:
                     g = G[j] - (G[j] @ P) / (P @ P) * P  # the foot, from the other tip
             total = total + g
         expect(total, answer(rows(numbers), orders), f"for G={numbers} and orders={orders}")
+
+
+@exercise("04.4")
+def crossing(answer: Callable) -> None:
+    """Both go along g, one step t and the other (1 - cos) t: equally far from the minimum, on its two sides."""
+    for numbers in EVEN_PAIRS:
+        g_1, g_2 = rows(numbers)
+        wanted = 2 / (2 - torch.cosine_similarity(g_1, g_2, dim=0).item())
+        expect(wanted, answer(g_1, g_2), f"for g_1={numbers[0]} and g_2={numbers[1]}")
