@@ -31,6 +31,7 @@ from .pairs import (
     pair,
     projected,
     shorter_first,
+    slope_of_valleys,
     stepping,
     twice_change_exactly,
     two_valleys,
@@ -44,9 +45,9 @@ LESSON = "04"
 CONFLICT = "two tasks in conflict: $g_i \\cdot g_j < 0$"
 SMOOTH = "$\\nabla L$ is Lipschitz continuous with constant $L > 0$, $L$ the sum of the losses"
 ONE = "$g^{MG} = g_i' + g_j$, one gradient changed, by equations 3 and 4"
-ROUGH = "ReLU and cross-entropy: the gradient of the loss has no Lipschitz constant that holds everywhere"
-CURVED = "the loss of a network is not convex"
-BATCHES = "gradients of mini-batches, steps of Adam: not the gradients and steps that the theorems are about"
+ROUGH = "with ReLU gradients jump: no Lipschitz constant holds everywhere"
+CURVED = "losses of networks are not convex"
+BATCHES = "mini-batches, and Adam's steps: other gradients and steps than those of the theorem"
 
 
 def mamg(id: str, place: str, assumptions: tuple[str, ...], claim: str, verdict: Verdict, because: str,
@@ -110,7 +111,7 @@ mamg("equation-3", "equation 3", (CONFLICT,),
      "$\\Delta = |g_i \\cos\\varphi_i - g_j \\cos\\varphi_j|$ is the difference of the gradients' components along P.",
      "misprint",
      "$g_i \\cos\\varphi_i$ points along $g_i$, not along P. The text calls it the component on P, which is $|g_i| "
-     "\\cos\\varphi_i$; equation 6 goes on with that as well. But then $\\Delta = |P|$, and $g_i'$ is $g_j$. The "
+     "\\cos\\varphi_i$; equation 6 seems to go on with that. But then $\\Delta = |P|$, and $g_i'$ is $g_j$. The "
      "authors' code has a third reading, \"leftover\": cosines measured so that both are positive.",
      counter_example=CounterExample(
          {"g_i": [4, 3], "g_j": [-4, 3]},
@@ -127,8 +128,9 @@ def still(delta: str) -> Callable[..., float]:
 
 mamg("clip", "section III-B, after equation 3", (CONFLICT,),
      "With $g_i'$ in place of $g_i$ the condition of definition 1 is broken: $g_i' \\cdot g_j \\ge 0$.", "false",
-     "Opposite gradients of different lengths stay opposite if the longer is clipped. What is true for each reading "
-     "of equation 3 is that the angle gets no larger: $g_i'$ lies between the tips of $g_i$ and $g_j$.",
+     "Opposite gradients of different lengths stay opposite if the longer is clipped. (\"Scalar\" does break it: then "
+     "$g_i'$ is $g_j$.) What is true for each reading of equation 3 is that the angle gets no larger: $g_i'$ lies "
+     "between the tips of $g_i$ and $g_j$.",
      counter_example=CounterExample(
          {"g_i": [2], "g_j": [-1]}, lambda g_i, g_j: -dot([clipped_exactly(g_i, g_j)[0] - g_j[0]], g_j)),
      repair="The angle gets no larger. (For the condition, $\\Delta \\ge |P|\\, g_i \\cdot g_j / (P \\cdot g_j)$.)",
@@ -280,8 +282,8 @@ def no_step_falls(g_i: np.ndarray, g_j: np.ndarray, s: float, curvature: np.ndar
 mamg("theorem-2", "theorem 2", (SMOOTH, "$\\cos(g, g^{MG}) \\ge 1/2$"),
      "There is a step size $t \\le 1/L$ with $L(\\theta^+) \\le L(\\theta) - R$, $R \\ge 0$.", "holds",
      "True of any direction with a positive product with g, so it says nothing of MAMG: $t = \\min(1/L, g \\cdot "
-     "g^{MG} / (L |g^{MG}|^2))$ gives $R = t\\, g \\cdot g^{MG} / 2 > 0$. The printed proof rests on lemma 1, which "
-     "fails.",
+     "g^{MG} / (L |g^{MG}|^2))$ gives $R = t\\, g \\cdot g^{MG} / 2 > 0$. (If each loss has the constant L, t is "
+     "shorter still.) The printed proof rests on lemma 1, which fails.",
      networks=(ROUGH, BATCHES), forms={"printed": stepping(no_step_falls)})
 
 
@@ -313,9 +315,16 @@ def left_in_valley(theta: np.ndarray, tilt: float) -> float:
     if not (0 < tilt < 1 and theta[0] > 1):
         return NAN
     for _ in range(STEPS):
-        half = (np.sign(theta) * (abs(theta) - 2) if abs(theta[0]) >= 1 else -theta) / 2 + tilt / 2
+        half = np.array([slope_of_valleys(theta[0], tilt) / 2])
         theta = theta - 0.9 * clipped(half, half)
     return float(two_valleys(theta[0], tilt) - two_valleys(-2 - tilt, tilt))
+
+
+def left_exactly(theta: Fraction, tilt: Fraction) -> Fraction:
+    """The same after two steps of 1 / L, which is 1; g^MG is g, at an angle of zero."""
+    for _ in range(2):
+        theta = theta - slope_of_valleys(theta, tilt)
+    return two_valleys(theta, tilt) - two_valleys(-2 - tilt, tilt)
 
 
 def beyond_rate(g_i: np.ndarray, g_j: np.ndarray, s: float, curvature: np.ndarray) -> float:
@@ -327,9 +336,7 @@ mamg("theorem-2-optimum", "theorem 2, last sentence", (SMOOTH, "$\\cos(g, g^{MG}
      "Applying MAMG can reach the optimal value $L(\\theta^*)$.", "missing assumption",
      "Theorem 2 does not assume convexity, and descent stays in the valley in which it starts. With convex losses it "
      "also takes lemma 1 and the angle at every step: $g^{MG}$ may vanish where g does not, as in theorem 1.",
-     counter_example=CounterExample(  # at a local minimum: g = 0, and the other valley is deeper
-         {"theta": Fraction(3, 2), "tilt": Fraction(1, 2)},
-         lambda theta, tilt: two_valleys(theta, tilt) - two_valleys(-2 - tilt, tilt) if theta - 2 + tilt == 0 else 0),
+     counter_example=CounterExample({"theta": Fraction(2), "tilt": Fraction(1, 2)}, left_exactly),  # ends at 3/2
      repair="Assume convex losses and the angle at every step, and clip the longer gradient by its leftover: then L "
      "falls by $t |g|^2 / 8$ at least.",
      networks=(CURVED, ROUGH, BATCHES),

@@ -164,6 +164,11 @@ def two_valleys(x: Any, tilt: Any) -> Any:
     return ((side - 2) ** 2 / 2 if side >= 1 else 1 - side**2 / 2) + tilt * x
 
 
+def slope_of_valleys(x: Any, tilt: Any) -> Any:
+    """The derivative of `two_valleys`; its Lipschitz constant is 1."""
+    return (-x if abs(x) < 1 else x - 2 if x > 0 else x + 2) + tilt
+
+
 # --- without rounding -------------------------------------------------------------------------------------
 
 def dot(a: Sequence, b: Sequence) -> Any:

@@ -38,8 +38,8 @@ state(Statement(
     "A step in conflict lowers L by at least $\\frac t2 (1 - \\cos^2\\psi) |g|^2$, which is what the instances are "
     "checked against. These falls have a finite sum, so at every limit point of the steps one factor is zero. The "
     "first way out is real: there PCGrad stops before the optimum.",
-    networks=("the loss of a network is not convex",
-              "gradients of mini-batches, steps of Adam: not the gradients and steps that the theorem is about"),
+    networks=("losses of networks are not convex",
+              "mini-batches, and Adam's steps: other gradients and steps than those of the theorem"),
     forms={"printed": Form(stepped, beyond_fall)}))
 
 

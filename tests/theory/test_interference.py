@@ -113,11 +113,12 @@ def test_algorithm_1_converges_where_one_clip_stops_before_the_optimum():
 def test_the_two_valleys_have_the_slopes_that_are_descended():
     for x in (-2.7, -0.4, 0.3, 1.5, 2.2):
         slope = (pairs.two_valleys(x + 1e-6, 0.3) - pairs.two_valleys(x - 1e-6, 0.3)) / 2e-6
-        assert np.isclose(slope, (np.sign(x) * (abs(x) - 2) if abs(x) >= 1 else -x) + 0.3, atol=1e-5)
+        assert np.isclose(slope, pairs.slope_of_valleys(x, 0.3), atol=1e-5)
     bottom = min(pairs.two_valleys(x, 0.3) for x in np.linspace(-6, 6, 12001))
     assert np.isclose(bottom, pairs.two_valleys(-2.3, 0.3), atol=1e-6)
     left = interference.left_in_valley(np.array([2.0]), 0.3)
     assert np.isclose(left, pairs.two_valleys(1.7, 0.3) - bottom, atol=1e-6)
+    assert interference.left_exactly(Fraction(2), Fraction(1, 2)) == 2
 
 
 def test_pcgrad_on_equal_lengths_goes_along_the_sum():
