@@ -6,13 +6,25 @@
 Each file named after its subject states what one paper says, so all of them are imported here.
 """
 
-from . import deep_safe, deep_safe_bounds, interference, surgery  # noqa: F401
-from .bounds import Bound, excess_risk, rho, samples_needed, uniform_deviation, uniform_gaussian
+from . import deep_safe, deep_safe_bounds, interference, saliency, saliency_risk, surgery  # noqa: F401
+from .bounds import (
+    Bound,
+    connectivity,
+    excess_risk,
+    heads_cost,
+    linear_heads_bound,
+    rho,
+    saliency_bound,
+    samples_needed,
+    uniform_deviation,
+    uniform_gaussian,
+)
 from .gaussian import GaussianAverage, gaussian_average, gaussian_average_linear, linear_q
 from .statements import STATEMENTS, VERDICTS, Checked, CounterExample, Form, Statement, check, table
 
 __all__ = [
     "Bound", "Checked", "CounterExample", "Form", "GaussianAverage", "STATEMENTS", "Statement", "VERDICTS", "check",
-    "excess_risk", "gaussian_average", "gaussian_average_linear", "linear_q", "rho", "samples_needed", "table",
-    "uniform_deviation", "uniform_gaussian",
+    "connectivity", "excess_risk", "gaussian_average", "gaussian_average_linear", "heads_cost",
+    "linear_heads_bound", "linear_q", "rho", "saliency_bound", "samples_needed", "table", "uniform_deviation",
+    "uniform_gaussian",
 ]

@@ -1,9 +1,16 @@
-"""What every bound of the papers is: a number, and the terms that it is the sum of. Imports `files`."""
+"""The bounds of the papers: each a number, and the terms that it is the sum of. Imports `files`."""
 
 import math
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from ..files import unknown
+
+FORMS = ("printed", "repaired")
+Relation = Any  # omega, (tasks, tasks): an array, or lists
+Number = float | int
 
 
 class Bound(float):
@@ -137,3 +144,116 @@ def _deep_safe(n: int, delta: float, G: float, Q: float, C1: float, C2: float, m
             raise ValueError(f"{name} is {amount}; it must be a number of at least 0.")
     return Bound({"gaussian": C1 * G / (m * n), "decoder": C2 * Q / math.sqrt(n),
                   "confidence": math.sqrt(factor * math.log(over / delta) / (m * n))})
+
+
+# --- Saliency-Regularized Deep Multi-Task Learning -------------------------------------------------------
+
+def connectivity(omega: Relation, form: str = "printed") -> float:
+    """An eigenvalue of the graph's Laplacian `diag(sum_j omega_ij) - omega`, which says how well tasks hang together.
+
+    omega: (tasks, tasks), symmetric, not negative; its diagonal does not count.
+    form: "printed", the smallest eigenvalue that is not zero; "repaired", the second smallest, which is zero if the
+        graph falls apart, for then no weight keeps its parts together. They agree if it does not.
+    Raises ValueError for what is no such matrix, for fewer than two tasks, and, printed, for a graph without edges.
+    Source: Saliency-Regularized Deep Multi-Task Learning, theorem 2.
+
+    >>> connectivity([[0, 1], [1, 0]])
+    2.0
+    """
+    if form not in FORMS:
+        raise ValueError(unknown("form", form, FORMS))
+    graph = np.asarray(omega, np.float64)
+    if graph.ndim != 2 or graph.shape[0] != graph.shape[1] or len(graph) < 2:
+        raise ValueError(f"omega has shape {graph.shape}; it must be (tasks, tasks) for at least two tasks.")
+    if not np.isfinite(graph).all() or (graph < 0).any() or not np.allclose(graph, graph.T):
+        raise ValueError("omega must be symmetric, finite and not negative: a weight for each pair of tasks.")
+    graph = graph - np.diag(np.diag(graph))
+    values = np.linalg.eigvalsh(np.diag(graph.sum(1)) - graph)
+    values[values < 1e-12 * max(values[-1], 1e-300)] = 0.0
+    if form == "repaired":
+        return float(values[1])
+    if not values[-1] > 0:
+        raise ValueError("omega is zero for all pairs: a graph without edges has no eigenvalue that is not zero.")
+    return float(values[values > 0][0])
+
+
+def heads_cost(omega: Relation, B: Number, L: Number) -> float:
+    """How fast linear heads fit noise together: `min(L sqrt(m), L + B / sqrt(2 connectivity))`.
+
+    It bounds `E sup_W sum_ti gamma_ti w_t . (y_ti - y'_ti) / |y - y'|` over heads w_t with `|w_t| <= L` and
+    `sum_ij omega_ij |w_i - w_j|^2 <= B^2`, the sum over ordered pairs, for features y and y' of all tasks' samples.
+    Split `w_t` into the mean w and a rest r_t, and let `v_t = sum_i gamma_ti (y_ti - y'_ti)`. The mean gives
+    `L |sum_t v_t|`. The rests have `sum_t |r_t|^2 <= B^2 / (2 connectivity)`, because the rests are orthogonal to
+    what all tasks have in common, and give that root times `(sum_t |v_t|^2)^(1/2)`. Both lengths have `|y - y'|^2` as
+    their expected square. The other term of the minimum is what heads without any relation cost.
+
+    L: of the heads; Lipschitz constant and length are one for them.  B: not negative.
+    Source: ours; see `saliency_bound`.
+
+    >>> heads_cost([[0, 1], [1, 0]], B=0.0, L=3.0)
+    3.0
+    """
+    _not_negative(B=B, L=L)
+    gap = connectivity(omega, "repaired")
+    apart = L * math.sqrt(len(omega))
+    return min(apart, L + B / math.sqrt(2 * gap)) if gap > 0 else apart
+
+
+def saliency_bound(n: int, delta: Number, G: Number, size: Number, omega: Relation, B: Number, L: Number, c1: Number,
+                   c2: Number, form: str = "printed") -> Bound:
+    """How much more the trained network is expected to lose than the best of its class, with probability 1 - delta.
+
+    "printed": `c1 L G / (n m) + c2 B connectivity^(-1/2) size / (n sqrt(n m)) + sqrt(8 ln(4 / delta) / (n m))`.
+    "repaired": for linear heads, with `c2 heads_cost(omega, B, L) size / (n m)` in the middle. It is the chain rule for
+        Gaussian averages, applied to the heads of all tasks at once; heads are zero at zero, so that the remaining
+        term of the rule, the heads' average at one point, is a middle term too, and c2 takes it up.
+
+    n: samples a task, drawn independently for each of the m tasks.  delta: in (0, 1).
+    G: the Gaussian average of the class of feature maps on the samples, not divided.
+    size: the largest length of all `n m` feature vectors together, `sup_h |h(X)|`.
+    omega, B: `sum_ij omega_ij |grad f_i - grad f_j|^2 <= B^2` over ordered pairs, everywhere, for all heads of the
+        class, whatever the data.  L: the heads' Lipschitz constant.
+    c1, c2: universal constants that the paper gives nowhere.
+    Terms: representation, heads, confidence. Raises ValueError for numbers that are out of range.
+    Source: Saliency-Regularized Deep Multi-Task Learning, theorem 2; the chain rule: Maurer, A Chain Rule for the
+    Expected Suprema of Gaussian Processes, 2014. As printed it is false, see `STATEMENTS["srdml-theorem-2"]`.
+    """
+    _not_negative(G=G, size=size, B=B, L=L, c1=c1, c2=c2)
+    m, confidence = len(omega), _excess_confidence(n * len(omega), delta)
+    if form == "printed":
+        heads = B / math.sqrt(connectivity(omega)) / math.sqrt(n * m) / n
+    else:
+        connectivity(omega, form)  # refuses what is no form
+        heads = heads_cost(omega, B, L) / (n * m)
+    return Bound({"representation": c1 * L * G / (n * m), "heads": c2 * heads * size, "confidence": confidence})
+
+
+def linear_heads_bound(n: int, delta: Number, size: Number, omega: Relation, B: Number, L: Number) -> Bound:
+    """`saliency_bound` for one fixed feature map, "repaired"; there all constants are known.
+
+    `sqrt(2 pi) heads_cost(omega, B, L) size / (n m) + sqrt(8 ln(4 / delta) / (n m))`: symmetrisation, and Slepian's
+    lemma for the losses. Terms: heads, confidence. Arguments as there.
+    Source: ours, from the uniform bound of Maurer, Pontil and Romera-Paredes, The Benefit of Multitask Representation
+    Learning, 2016, and from Hoeffding's inequality for the best of the class.
+
+    >>> linear_heads_bound(500, 0.05, size=30.0, omega=[[0, 1], [1, 0]], B=0.0, L=1.0)
+    0.2624 (heads 0.0752, confidence 0.1872)
+    """
+    _not_negative(size=size)
+    m, confidence = len(omega), _excess_confidence(n * len(omega), delta)
+    return Bound({"heads": math.sqrt(2 * math.pi) * heads_cost(omega, B, L) * size / (n * m),
+                  "confidence": confidence})
+
+
+def _excess_confidence(samples: int, delta: Number) -> float:
+    """`sqrt(8 ln(4 / delta) / samples)`: a uniform bound at delta / 2, and Hoeffding's for the best, at delta / 2."""
+    if samples < 1 or not 0 < delta < 1:
+        raise ValueError(f"There are {samples} samples of all tasks and delta is {delta}; there must be at least one, "
+                         "and delta must lie between 0 and 1.")
+    return math.sqrt(8 * math.log(4 / delta) / samples)
+
+
+def _not_negative(**values: Number) -> None:
+    wrong = {name: value for name, value in values.items() if not 0 <= value < math.inf}
+    if wrong:
+        raise ValueError(f"These must be finite and not negative: {wrong}.")
