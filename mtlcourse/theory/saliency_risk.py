@@ -290,7 +290,7 @@ state(Statement(
     "misprint",
     "The features of all samples together are sqrt(n T) long if each is 1 long, so that the printed term is of order "
     "1 / n. The order of the remark goes with n sqrt(T), as in the bound for unrelated tasks that the theorem "
-    "follows, and it is the true one: the printed order is refuted (theorem 2, form `opposed`).",
+    "follows, and it is right: the printed order is refuted (theorem 2, form `opposed`).",
     CounterExample({"n": 1, "times": 4}, lambda n, times: abs(Fraction(n, times * n) - Fraction(1, 2))),
     r"$n \sqrt T$ for $n \sqrt{nT}$.",
     (),
