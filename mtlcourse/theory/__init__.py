@@ -6,9 +6,13 @@
 Each file named after its subject states what one paper says, so all of them are imported here.
 """
 
-from . import deep_safe, deep_safe_bounds, interference, saliency, saliency_risk, surgery  # noqa: F401
+from . import balance, deep_safe, deep_safe_bounds, interference, saliency, saliency_risk, surgery  # noqa: F401
 from .bounds import (
     Bound,
+    ball_complexity,
+    bmtl,
+    bmtl_linear,
+    bmtl_mean,
     connectivity,
     excess_risk,
     heads_cost,
@@ -23,8 +27,8 @@ from .gaussian import GaussianAverage, gaussian_average, gaussian_average_linear
 from .statements import STATEMENTS, VERDICTS, Checked, CounterExample, Form, Statement, check, table
 
 __all__ = [
-    "Bound", "Checked", "CounterExample", "Form", "GaussianAverage", "STATEMENTS", "Statement", "VERDICTS", "check",
-    "connectivity", "excess_risk", "gaussian_average", "gaussian_average_linear", "heads_cost",
-    "linear_heads_bound", "linear_q", "rho", "saliency_bound", "samples_needed", "table", "uniform_deviation",
-    "uniform_gaussian",
+    "Bound", "Checked", "CounterExample", "Form", "GaussianAverage", "STATEMENTS", "Statement", "VERDICTS",
+    "ball_complexity", "bmtl", "bmtl_linear", "bmtl_mean", "check", "connectivity", "excess_risk",
+    "gaussian_average", "gaussian_average_linear", "heads_cost", "linear_heads_bound", "linear_q", "rho",
+    "saliency_bound", "samples_needed", "table", "uniform_deviation", "uniform_gaussian",
 ]
