@@ -22,7 +22,7 @@ HALF = 0.5  # rho of the loss (1 - y f) / 2 for labels y and outputs f from [-1,
 
 
 def _exp(x: Any) -> Any:
-    return x.exp() if isinstance(x, Decimal) else np.exp(x)
+    return x.exp() if isinstance(x, Decimal) else float(np.exp(x))
 
 
 # --- the transform ----------------------------------------------------------------------------------------
@@ -103,7 +103,8 @@ def bent_polynomial(random: np.random.Generator) -> Instance:
 
 def polynomial_slope_stays(coefficients: Any, a: Any, b: Any) -> Any:
     """h' does not increase from a to b > a, or by less than a millionth of the way."""
-    slopes = [sum(k * c * z ** (k - 1) for k, c in enumerate(coefficients) if k) for z in (a, b)]
+    powers = list(enumerate(np.asarray(coefficients).tolist()))[1:]
+    slopes = [sum(k * c * z ** (k - 1) for k, c in powers) for z in (a, b)]
     return Fraction(1, 10 ** 6) * (b - a) - (slopes[1] - slopes[0])
 
 
