@@ -53,7 +53,8 @@ def transform(random: np.random.Generator) -> Instance:
 
 
 def transformed(z: Any, parts: np.ndarray, T: float) -> Any:
-    return parts[0] * np.exp(z / T) + parts[1] * z ** 2 + parts[2] * z ** 3 + parts[3] * (z + 1 / (1 + z))
+    bent = z + 1 / (1 + np.maximum(z, 0))  # below zero, where it is never asked for, there is a pole
+    return parts[0] * np.exp(z / T) + parts[1] * z ** 2 + parts[2] * z ** 3 + parts[3] * bent
 
 
 def too_flat(parts: np.ndarray, T: float, **_: float) -> float:

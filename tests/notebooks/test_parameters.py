@@ -11,7 +11,7 @@ COURSE = sorted(path for path in FOLDER.glob("*.ipynb") if lessons.NAME.fullmatc
 
 # Other values for the parameters that are a notebook's own, by its number: {"01": ["batch_size=64"]}.
 OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["delta=0.2"], "03": ["delta=0.2", "seeds=[3]"],
-       "04": ["spread=1.0"], "06": ["instances=50"], "09": ["method=DSMTL-IL"],
+       "04": ["spread=1.0"], "05": ["temperature=5.0", "tasks=3"], "06": ["instances=50"], "09": ["method=DSMTL-IL"],
        "11": ["angle=150", "length=0.3"], "22": ["lr=0.03"],
        "12": ["copy_seeds=[3]"],
        "13": ["seeds=[3]"],
