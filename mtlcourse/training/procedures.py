@@ -1,8 +1,8 @@
 """How a method trains its model: once, or in stages.
 
 Imports `encoders`, `files`, `models`, `tasks`, `void`, and its folder's `evaluation`, `loop`, `samples`. A procedure
-is a function `procedure(problem, build, strategy, setting, **options) -> Run`; its keyword-only arguments are options of
-the method's name, as in "dsmtl-il(guard=True)".
+is a function `procedure(problem, build, strategy, setting, **options) -> Run`; its keyword-only arguments are options
+of the method's name, as in "dsmtl-il(guard=True)".
 """
 
 import math
