@@ -32,7 +32,7 @@ def at_least(gained: int, lost: int, n: int, delta: float) -> float:
     |m| is ours.
 
     >>> round(at_least(30, 10, 1000, 0.05), 4), at_least(26, 14, 1000, 0.05) > 0, at_least(25, 15, 1000, 0.05) > 0
-    (0.0075, True, False)
+    (0.0049, True, False)
     """
     if not (0 < delta <= 0.25 and gained >= 0 and lost >= 0 and 0 < n >= gained + lost):
         raise ValueError(f"{gained} samples gained and {lost} lost of {n}, delta={delta}: the bound needs counts that "

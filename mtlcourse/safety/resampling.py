@@ -78,7 +78,7 @@ def at_least(draws: Float64[np.ndarray, "draws"], found: float, units: int, delt
     Should Know About the Bootstrap, 2015, section 5.3 (expanded percentiles).
 
     >>> round(at_least(np.linspace(-1, 1, 2001), 0.0, 10**6, 0.05), 3)
-    -0.9
+    -0.901
     """
     from scipy.special import ndtr, ndtri, stdtrit
 

@@ -97,7 +97,7 @@ def inflation(differences: np.ndarray, groups: np.ndarray) -> float:
 
     Source: Cameron, Gelbach and Miller, Robust Inference With Multiway Clustering, 2011.
 
-    >>> inflation(np.array([1.0, 1.0, -1.0, -1.0]), np.array([[0], [0], [1], [1]])) ** 2
+    >>> round(inflation(np.array([1.0, 1.0, -1.0, -1.0]), np.array([[0], [0], [1], [1]])) ** 2, 6)
     2.0
     """
     r = differences - differences.mean()
