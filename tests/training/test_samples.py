@@ -63,6 +63,7 @@ def test_rows_add_up_to_what_evaluation_says(name, tmp_path):
     samples = per_sample(model, problem, batch_size=32)
     agree(problem, samples, evaluate(model, problem, batch_size=32))
     assert all(mask.all() and len(mask) == len(problem.test) for mask in samples.labelled.values())
+    assert (samples.groups is not None) == (name == "multidigits")  # the only one whose samples share sources
     scores, kept = scores_and_samples(model, problem)
     assert scores == evaluate(model, problem)
     for task, rows in kept.rows.items():
