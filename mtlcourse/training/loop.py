@@ -77,8 +77,8 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
     device: "auto" takes a CUDA device if there is one.  precision: "float32", "bfloat16" (autocast) or
         "auto": bfloat16 on CUDA devices that have it.  compile: True, or a `torch.compile` backend.
     seed: order of the data and all chance of model and strategy while training.
-    select: which epoch's model is kept and measured: "last", or by validation "best-val", all metrics of all tasks; or a
-        pair ("task", "metric"); or a function of the validation scores. See `Selection`.
+    select: which epoch's model is kept: "last", or by validation "best-val", all metrics of all tasks; or a pair
+        ("task", "metric"); or a function of the validation scores. See `Selection`.
     patience: with a rule other than "last", stop after so many epochs without a better one.
     drop_last: leave out the last batch of an epoch where it is not full; for batch norm, which refuses one sample.
     diagnostics: add to the history, each epoch, the means of what `Engine.seen` measures: cosine,
