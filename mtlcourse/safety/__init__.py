@@ -4,6 +4,8 @@
 
     safety.report({"hps": runs}, baseline=stl_runs)         # runs as `methods.run` returns them
     safety.report(runs.table("runs"), baseline="stl")       # or a table of stored ones
+    safety.certify(model, stl, problem)                     # is this one network safe, exactly: by its test samples
+    safety.certify_method(runs, stl_runs, problem)          # and the method: seeds and samples together
 """
 
 from .certificates import Certificate, certificate_of, certify

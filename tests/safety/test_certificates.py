@@ -19,7 +19,7 @@ from tests.problems import pixels, small
 from tests.safety.stored import NAN, Ratio, mean, pair, problem, samples
 
 TWO, ONE = problem(), problem(data.classification("left", 10))
-WRONG = 72  # of 1,000, each wrong with probability 0.05: no more in 999 of 1,000 cases
+WRONG = 29  # of 300, each wrong with probability 0.05: hardly ever more
 
 
 def row(certificate, task="left"):
@@ -86,9 +86,9 @@ def boundary(kind, random):
 
 @pytest.mark.parametrize("kind", ["accuracy", "rare large losses"])
 def test_at_the_boundary_it_is_wrong_at_most_as_often_as_it_says(kind):
-    """Of 1,000 problems in which the networks are equally good."""
+    """Of 300 problems in which the networks are equally good; the bounds themselves are tested on 1,000, or exactly."""
     random, measures = np.random.default_rng(0), ["accuracy" if kind == "accuracy" else "brier"]
-    verdicts = [of(*boundary(kind, random), measures=measures).verdict for _ in range(1000)]
+    verdicts = [of(*boundary(kind, random), measures=measures).verdict for _ in range(300)]
     assert verdicts.count("safe") <= WRONG and verdicts.count("unsafe") <= WRONG
 
 

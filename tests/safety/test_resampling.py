@@ -7,6 +7,7 @@ import pytest
 from scipy.special import stdtrit
 
 from mtlcourse.safety.resampling import at_least, totals, weights, without_excess
+from mtlcourse.safety.scope import inflation
 
 
 def all_weights(*arguments):
@@ -76,12 +77,12 @@ def test_too_few_draws_for_a_small_delta_are_no_bound():
 
 
 def test_the_variance_of_two_sources_is_right():
-    """Against the spread of means over many data sets: samples of two sources each, and noise of their own."""
+    """Against the formula and the spread of means over many data sets: samples of two sources each, and own noise."""
     random = np.random.default_rng(0)
-    means, found, plain = [], [], []
+    means, found, plain, expected = [], [], [], []
     for seed in range(120):
         ids = random.integers(100, size=(400, 2))
-        effect = random.normal(size=100) * 0.5
+        effect = random.normal(size=100) * 0.25
         values = effect[ids].sum(1) + random.normal(size=400)
         rows = [np.stack([values, np.ones(400)], 1)]
         pigeonhole, single = (totals(rows, weights(400, 200, seed, groups))[0] for groups in (ids, None))
@@ -89,5 +90,7 @@ def test_the_variance_of_two_sources_is_right():
         means.append(values.mean())
         found.append(without_excess(drawn, single).var())
         plain.append(single.var())
-    assert np.mean(found) == pytest.approx(np.var(means), rel=0.3)
-    assert np.mean(plain) < 0.6 * np.var(means)
+        expected.append(values.var() / 400 * inflation(values, ids) ** 2)
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.15)
+    assert np.mean(found) == pytest.approx(np.var(means), rel=0.35)
+    assert np.mean(plain) < 0.8 * np.mean(expected)
