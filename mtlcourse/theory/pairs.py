@@ -16,7 +16,7 @@ from ..strategies.surgery import Surgery
 from .statements import Form
 
 DIGITS = 50  # of the decimal arithmetic of counter-examples in which roots stand
-STEPS = 12  # of a descent, enough for plain descent to arrive in `bowls`
+STEPS = 8  # of a descent, enough for plain descent to arrive in `bowls`
 SPREAD = 1.0  # lengths of random gradients cover so many powers of ten
 
 Vector = np.ndarray
@@ -140,7 +140,7 @@ def with_step(excess: Callable[..., float], draw: Draw = pair) -> Form:
 def bowls(random: Generator) -> dict[str, Any]:
     """A start, and two round bowls `a_t |theta - c_t|^2 / 2`."""
     theta, c_1, c_2 = random.normal(size=(3, 2))
-    a_1, a_2 = random.uniform(1, 1.4, size=2).tolist()
+    a_1, a_2 = random.uniform(1, 1.2, size=2).tolist()
     return {"theta": theta, "c_1": c_1, "c_2": c_2, "a_1": a_1, "a_2": a_2}
 
 
