@@ -54,11 +54,13 @@ def rho(n: int, delta: float, G: float, Q: float, C1: float, C2: float, m: int =
     of DSMTL-JL: G of m encoders, one a task and each free, which is the sum of the tasks' own Gaussian averages.
 
     form: "printed", or "repaired", which has ln(4 / delta).
-        The printed proof adds two inequalities that hold with probability 1 - delta each, so together with 1 - 2
-        delta; shares of delta / 2 make it "repaired". The claim as printed holds nonetheless: McDiarmid's inequality
-        for the sum of both suprema, which one sample changes by 2 / (m n), and for its Rademacher average, by 4 /
-        (m n), gives (2 + 4) sqrt(ln(2 / delta) / (2 m n)) = sqrt(18 ln(2 / delta) / (m n)), in two events.
-        Where single-task learning is the best on its sample, `excess_risk` is a third choice, and the smallest.
+        The printed proof adds two inequalities that hold with probability 1 - delta each, which alone gives 1 - 2
+        delta; shares of delta / 2, the plain repair, make it "repaired". The claim as printed holds nonetheless:
+        McDiarmid's inequality for the sum of both suprema, which one sample changes by 2 / (m n), and for twice the
+        sum of their Rademacher averages, by 4 / (m n), gives (2 + 4) sqrt(ln(2 / delta) / (2 m n)) =
+        sqrt(18 ln(2 / delta) / (m n)), in two events. Even ln(1 / delta) suffices: McDiarmid once, for the one minus
+        the other, which has no positive mean and which one sample changes by 6 / (m n).
+        Where single-task learning is the best on its sample, `excess_risk` is another choice, below both forms.
     C1, C2: twice those of `uniform_deviation`. For a class whose losses themselves are enumerated, theorem 6 twice
         gives C1 = 2 sqrt(2 pi), with G of the losses, and Q = 0.
     Terms: gaussian, decoder, confidence.
@@ -106,7 +108,9 @@ def uniform_gaussian(n: int, delta: float, G: float, m: int = 1) -> Bound:
 
     `sqrt(2 pi) G / (m n) + sqrt(9 ln(2 / delta) / (2 m n))`, with probability 1 - delta for all members at once, for
     losses in [0, 1] and means over m tasks with n independent samples each. It holds for the opposite difference
-    as well, by the same proof; for both at once the shares of delta add up.
+    as well, by the same proof; for both at once the shares of delta add up. (With ln(1 / delta) it holds, too:
+    McDiarmid's inequality once, for the supremum minus twice the Rademacher average, which one sample changes by
+    3 / (m n).)
 
     G: the Gaussian average of the losses, {(loss of sample i of task t)} in R^(m n) over the class, on this sample.
     Terms: gaussian, confidence. Raises ValueError as `rho`.

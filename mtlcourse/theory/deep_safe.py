@@ -267,13 +267,14 @@ state(Statement(
 
 state(Statement(
     "dsmtl-theorem-3", DOCUMENT, "theorem 3", "03",
-    ("Public encoder, private encoders and decoders come from the classes of STL and HPS.",
-     "Gates can be exactly 0 and exactly 1."),
+    ("Private encoders and decoders come from the class of the STL networks, the public encoder from that of HPS.",
+     "Gates can be exactly 0 and exactly 1; one for all tasks would do.", "The optimum is attained."),
     r"At an optimum of problem (4), $L^*\le\min\{L^{\mathrm{STL}},L^{\mathrm{HPS}}\}$, means over tasks.",
     "holds",
-    "All gates at 0 make STL, all at 1 HPS; both are feasible. By the argument of theorem 1 no *task* is worse than "
-    "under STL either. The minimum is always that of STL: an HPS network is an STL network whose tasks happen to "
-    "share an encoder, so on the sample no task of it can beat the best STL. HPS can only be better on new data.",
+    "All gates at 0 make STL, all at 1 HPS; both are feasible. With a gate for each task no *task* is worse than "
+    "under STL either, by the argument of theorem 1. Of the two, STL's minimum is never the larger where all encoders "
+    "are of one class: an HPS network is then an STL network whose tasks happen to share an encoder, so on the sample "
+    "no task of it can beat the best STL. HPS can only be better on new data.",
     networks=(OPTIMA,),
     forms={"printed": _form(lambda L: _least(joint(L)) - min(alone(L).mean(), _least(hard(L)))),
            "each task": _form(lambda L: (joint(L) - alone(L)).max()),
