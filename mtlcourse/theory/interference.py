@@ -180,13 +180,13 @@ mamg("lemma-1", "lemma 1", (CONFLICT, ONE), "$|g| \\ge |g^{MG}|$", "missing assu
 
 # --- convergence ------------------------------------------------------------------------------------------
 
-def short_of_optimum(reading: str, delta: str) -> Form:
-    """What is left, at the end, of the excess of L over its optimum."""
+def short_of_optimum(reading: str, delta: str, s: float = 0.9, steps: int = STEPS) -> Form:
+    """What is left, after steps of `s / L`, of the excess of L over its optimum."""
     def excess(theta: np.ndarray, c_1: np.ndarray, c_2: np.ndarray, a_1: float, a_2: float) -> float:
         if min(a_1, a_2) <= 0:
             return NAN
         best = (a_1 * c_1 + a_2 * c_2) / (a_1 + a_2)
-        end, _ = descend(theta, c_1, c_2, a_1, a_2, reading, delta)
+        end, _ = descend(theta, c_1, c_2, a_1, a_2, reading, delta, s, steps)
         before = float(((theta - best) ** 2).sum())
         return float(((end - best) ** 2).sum()) / before if before > 0 else NAN
     return Form(bowls, excess)
@@ -208,14 +208,18 @@ def gap_where_it_stops(theta: int, c_1: int, c_2: int) -> Any:
 mamg("theorem-1", "theorem 1", ("$L_1$, $L_2$ are differentiable and convex", SMOOTH, "step size $t < 1/L$", ONE),
      "MAMG converges to the optimal value $L(\\theta^*)$.", "false",
      "Where the gradients are opposite and the longer is clipped, $g^{MG} = 0$ before the optimum of the sum is "
-     "reached. PCGrad's theorem 1, the model of this one, allows for such points. The proof treats $g^{MG}$ as $2g$ "
+     "reached; PCGrad's theorem 1, the model of this one, allows for such points. The proof treats $g^{MG}$ as $2g$ "
      "(equation 8), and a falling value need not fall to the optimum; its first lines have $\\cos\\psi \\ge 0$ for a "
-     "conflict, a misprint. (Algorithm 1 is plain descent: for it the claim holds.)",
+     "conflict, a misprint. (Algorithm 1 is plain descent: for it the claim holds. So it does, for bounded steps, if "
+     "the *shorter* gradient is clipped by its leftover, for a step then lowers L by at least $t (1 - L t) |g|^2$; but "
+     "that is another rule, and lemma 1 fails for it.)",
      counter_example=CounterExample({"theta": 1, "c_1": -2, "c_2": 2}, gap_where_it_stops),
-     repair="Clip the longer gradient by its leftover: L falls, and every limit point is Pareto stationary.",
+     repair="Clip the longer gradient by its leftover: L falls, and every limit point of the steps (if any) is "
+     "Pareto stationary.",
      networks=(CURVED, ROUGH, BATCHES),
      forms={"printed": short_of_optimum("one", "vector"), "scalar": short_of_optimum("one", "scalar"),
             "longer, leftover": short_of_optimum("longer", "leftover"),
+            "shorter, leftover": short_of_optimum("shorter", "leftover", 0.7, 12),
             "algorithm 1": short_of_optimum("running", "vector"), "repaired": Form(bowls, short_of_pareto)})
 
 
@@ -254,9 +258,9 @@ def rises_though_short(g_i: np.ndarray, g_j: np.ndarray, s: float, curvature: np
 
 mamg("equation-9", "equation 9", (CONFLICT, SMOOTH, "step size $t \\le 1/L$", ONE), "$L(\\theta^+) \\le L(\\theta)$",
      "missing assumption",
-     "At $t = 1/L$ the largest change is $(\\Delta^2 - |g|^2) / (2L)$. So it holds for all such losses and steps "
-     "exactly if $\\Delta \\le |g|$: always for \"leftover\", never for \"scalar\", and for the printed norm as it "
-     "comes. (Theorem 1 has $t < 1/L$; both will do.)",
+     "At $t = 1/L$ the largest change is $(\\Delta^2 - |g|^2) / (2L)$, and the largest change is convex in t and zero "
+     "at $t = 0$. So it holds for all such losses and steps exactly if $\\Delta \\le |g|$: always for \"leftover\", "
+     "never for \"scalar\", and for the printed norm as it comes. (Theorem 1 has $t < 1/L$; both will do.)",
      counter_example=CounterExample(
          {"g_i": [1, 0], "g_j": [-3, -4], "s": 1},
          lambda g_i, g_j, s: twice_change_exactly([-2, -4], clipped_exactly(g_i, g_j), s)),
@@ -395,7 +399,7 @@ mamg("theorem-3", "theorem 3", (CONFLICT, SMOOTH, HARDEST, "step size $t \\le 1/
      "The proof compares a step of $2g$ with itself: equation 18 is equation 8, equation 17 puts $2g$ for PCGrad's "
      "step too, and what makes the difference is a 1/2 that Taylor's formula has and equation 16 lacks (19 loses an L "
      "besides). The counter-example, equal lengths at half the largest step, refutes all readings, algorithm 1's too. "
-     "And L is the largest curvature there is: the assumption holds only where L is a parabola along g.",
+     "And L is the largest curvature there is: the assumption holds only where L is a parabola along that step.",
      counter_example=CounterExample({"s": Fraction(1, 2), **EVEN}, least_behind_pcgrad),
      repair="For equally long gradients, the leftover and $t \\ge 2 / (L (2 + |\\cos\\psi|))$, where both step along g",
      networks=("curvature as large as L all along the step", ROUGH, BATCHES),

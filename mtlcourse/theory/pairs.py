@@ -86,7 +86,12 @@ def step(strategy: Surgery, g_i: Vector, g_j: Vector) -> Vector:
 
 
 def clipped(g_i: Vector, g_j: Vector, reading: str = "one", delta: str = "vector") -> Vector:
-    """MAMG's direction for two tasks, as the package computes it; the readings are those of `GradientClipping`."""
+    """MAMG's direction for two tasks, as the package computes it.
+
+    The readings are those of `GradientClipping`, and "shorter": one gradient is clipped, the shorter.
+    """
+    if reading == "shorter":
+        reading, (g_i, g_j) = "one", sorted((g_i, g_j), key=np.linalg.norm)
     return step(CLIPS[reading, delta], g_i, g_j)
 
 
@@ -145,14 +150,14 @@ def bowls(random: Generator) -> dict[str, Any]:
 
 
 def descend(theta: Vector, c_1: Vector, c_2: Vector, a_1: float, a_2: float, reading: str, delta: str,
-            ) -> tuple[Vector, Vector]:
-    """Where MAMG's steps of 0.9 / L end, and the nearest point to zero between the two gradients there."""
+            s: float = 0.9, steps: int = STEPS) -> tuple[Vector, Vector]:
+    """Where MAMG's steps of `s / L` end, and the nearest point to zero between the two gradients there."""
     g_1, g_2 = a_1 * (theta - c_1), a_2 * (theta - c_2)
-    for _ in range(STEPS):
+    for _ in range(steps):
         d = clipped(g_1, g_2, reading, delta)
         if not d.any():
             break
-        theta = theta - 0.9 / (a_1 + a_2) * d
+        theta = theta - s / (a_1 + a_2) * d
         g_1, g_2 = a_1 * (theta - c_1), a_2 * (theta - c_2)
     P = g_1 - g_2
     return theta, g_1 - np.clip(g_1 @ P / max(P @ P, 1e-300), 0, 1) * P

@@ -68,7 +68,7 @@ class Statement:
         "holds": proved, by the paper or by us, and no instance violated it.
         "misprint": a symbol is wrong, and the text around it says what is meant.
         "missing assumption": false as it stands, and true with an assumption that is not there.
-        "false": refuted, and no small repair saves it.
+        "false": refuted as it is meant; what repairs it is another claim, or another rule.
         "gap in the proof": a step of the proof fails, and the claim is neither proved nor refuted by that.
         "cannot be checked": something in it is not defined.
     because: why, in a sentence or two.

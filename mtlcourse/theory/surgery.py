@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from .pairs import NAN, change, conflict, cosine, pair, projected
+from .pairs import NAN, STEPS, change, conflict, cosine, pair, projected
 from .statements import CounterExample, Form, Statement, state
 
 DOCUMENT = "Gradient Surgery for Multi-Task Learning"
@@ -30,17 +30,63 @@ def beyond_fall(g_i: np.ndarray, g_j: np.ndarray, s: float, curvature: np.ndarra
     return fall / float(g_i @ g_i + g_j @ g_j)
 
 
+def slopes_of_channel(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients of `L_1 = (x + 1)^2 / 2 + E` and `L_2 = (x - 1)^2 / 2 + E`, convex, at (x, y).
+
+    `E = r - y` with the distance r from the origin, for `r < 1` `(r^2 + 1) / 2 - y`: a channel along x = 0, ever wider
+    as y grows. The gradient of `L = L_1 + L_2` has the constant 4, and L is least, 1, at `x = 0, y >= 1`.
+    """
+    e = theta / max(1.0, float(np.linalg.norm(theta))) - np.array([0.0, 1.0])
+    return theta * [1, 0] + [1, 0] + e, theta * [1, 0] - [1, 0] + e
+
+
+def never_below(x: Any, y: Any) -> Any:
+    """What the first coordinate of PCGrad's steps in the channel stays above, from (x, y) on, for `0 < t <= 1/4`.
+
+    With `A, B = 1 + x + x/r, 1 - x - x/r` and `b = 1 - y/r <= x^2 / (2 y^2)` the gradients are (A, -b) and (-B, -b), in
+    conflict where b^2 < A B. A step takes `8 t (x + x/r) b^2 / (|g_1|^2 |g_2|^2)` off x, and adds to y at least
+    `2 t b` and at most `4 t b / (A B)`. So y grows without end, and x loses at most `2 m x^2 / (1 - m^2)^2` times the
+    sum of `(change of y) / y^2`, with `m = x + x/y` at the start; that sum is at most `(1 + growth) / y`.
+    Zero where this says nothing.
+    """
+    if not (x > 0 and y >= 1):
+        return 0 * x
+    m = x + x / y
+    if not (m < 1 and x**4 < 4 * y**4 * (1 - m**2)):
+        return 0 * x
+    growth = x**2 / (2 * y**3 * (1 - m**2))  # of y in a step, relative to y, at most
+    return max(0 * x, x - 2 * m * x**2 * (1 + growth) / ((1 - m**2) ** 2 * y))
+
+
+def left_in_channel(x: float, y: float, t: float) -> float:
+    """What L keeps above its optimum for ever, and no more than it is there after some steps; 0 if that is unknown."""
+    kept = never_below(x, y)
+    if not (0 < t <= 1 / 4 and kept > 0):
+        return NAN
+    theta = np.array([x, y])
+    for _ in range(STEPS):
+        theta = theta - t * projected(*slopes_of_channel(theta))
+    return float(min(kept**2, theta[0] ** 2 + 2 * (np.linalg.norm(theta) - theta[1])))
+
+
 state(Statement(
     "pcgrad-theorem-1", DOCUMENT, "theorem 1", LESSON,
     ("two tasks, losses convex and differentiable", "$\\nabla L$ is Lipschitz continuous with constant $L > 0$",
      "step size $t \\le 1/L$"),
-    "PCGrad converges to a place where $\\cos(g_1, g_2) = -1$, or to the optimal value.", "holds",
-    "A step in conflict lowers L by at least $\\frac t2 (1 - \\cos^2\\psi) |g|^2$, which is what the instances are "
-    "checked against. These falls have a finite sum, so at every limit point of the steps one factor is zero. The "
-    "first way out is real: there PCGrad stops before the optimum.",
-    networks=("losses of networks are not convex",
-              "mini-batches, and Adam's steps: other gradients and steps than those of the theorem"),
-    forms={"printed": Form(stepped, beyond_fall)}))
+    "PCGrad converges to a place where $\\cos(g_1, g_2) = -1$, or to the optimal value.", "missing assumption",
+    "A step in conflict lowers L by at least $\\frac t2 (1 - \\cos^2\\psi) |g|^2$, which is what the instances of the "
+    "repair are checked against. These falls have a finite sum, so at every limit point of the steps one factor is "
+    "zero; but there need be none. In a channel along $x = 0$ that widens with y, the tasks pulling to $x = -1$ and "
+    "$x = 1$, PCGrad's steps run off: y grows for ever, x stays above 0.28, L above its optimum, and the cosine is "
+    "nowhere $-1$, though it tends to it. (With bounded steps the first way out is real: there PCGrad stops before the "
+    "optimum.)",
+    CounterExample({"x": Fraction(1, 2), "y": 4}, lambda x, y: never_below(x, y) ** 2),
+    "Assume that the steps stay bounded: then L reaches its optimum, or $\\cos(g_1, g_2) = -1$ at every limit point.",
+    ("losses of networks are not convex",
+     "mini-batches, and Adam's steps: other gradients and steps than those of the theorem"),
+    {"printed": Form(lambda random: {"x": random.uniform(0.2, 0.6), "y": random.uniform(4, 10),
+                                     "t": random.uniform(0.05, 0.25)}, left_in_channel),
+     "repaired": Form(stepped, beyond_fall)}))
 
 
 def kink(random: Generator) -> dict[str, Any]:
@@ -96,7 +142,8 @@ state(Statement(
     "PCGrad. And at such steps, at least $2/\\ell$ long, a plain step of constant curvature does not lower L: that is "
     "what is beaten.",
     CounterExample({"g_1": 2, "g_2": -1, "early": 0, "late": 1}, behind_plain_exactly),
-    "Weight the curvature in H with $2 (1 - a)$, or assume that it is constant along the step.",
+    "Weight the curvature in H with $2 (1 - a)$, or assume that it is constant along the step. (Then the claim follows "
+    "from $g \\cdot d \\ge 0$ and $|d|^2 = \\xi |g|^2$ for PCGrad's step d; the angle does not matter.)",
     ("a known Lipschitz constant, and steps beyond 2/L, at which training diverges",),
     {"printed": Form(kink, lambda **instance: behind_plain(**instance, weights=(0.5, 0.5))),
      "repaired": Form(kink, lambda **instance: behind_plain(**instance, weights=(0.75, 0.25)))}))

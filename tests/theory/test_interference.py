@@ -110,6 +110,36 @@ def test_algorithm_1_converges_where_one_clip_stops_before_the_optimum():
     assert interference.gap_where_it_stops(theta=-1, c_1=-2, c_2=2) == 0  # here it moves on
 
 
+def test_a_step_of_the_shorter_clipped_by_its_leftover_falls_by_what_theorem_1_needs():
+    for g_i, g_j in drawn(100):
+        g, d = g_i + g_j, pairs.clipped(g_i, g_j, "shorter", "leftover")
+        h, p_i, p_j = geometry(g_i, g_j)
+        assert np.isclose(g @ d, 4 * h**2 + 2 * (p_i - p_j) ** 2) and np.isclose(d @ d, 4 * h**2 + 4 * (p_i - p_j) ** 2)
+        assert all(pairs.change(g, d, s) <= -s * (1 - s) * (g @ g) + 1e-9 for s in (0.1, 0.5, 0.9))
+
+
+def test_the_channel_has_the_slopes_that_are_descended():
+    def losses(theta):
+        r = np.linalg.norm(theta)
+        e = (r if r > 1 else (r**2 + 1) / 2) - theta[1]
+        return np.array([(theta[0] + 1) ** 2, (theta[0] - 1) ** 2]) / 2 + e
+    for theta in np.random.default_rng(0).normal(size=(20, 2)) * 2:
+        slopes = [(losses(theta + e) - losses(theta - e)) / 2e-6 for e in np.eye(2) * 1e-6]
+        assert np.allclose(np.transpose(slopes), surgery.slopes_of_channel(theta), atol=1e-5)
+        assert losses(theta).sum() >= 1 == losses(np.array([0.0, 3.0])).sum()
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.5, 4.0), (0.3, 4.0), (0.5, 9.0)])
+def test_pcgrads_steps_in_the_channel_run_off_as_far_from_the_bottom_as_the_bound_says(x, y):
+    theta, kept = np.array([x, y]), surgery.never_below(x, y)
+    for _ in range(2000):
+        g_1, g_2 = surgery.slopes_of_channel(theta)
+        after = theta - pairs.projected(g_1, g_2) / 4
+        assert pairs.conflict(g_1, g_2) and kept < after[0] < theta[0] and after[1] > theta[1]
+        theta = after
+    assert kept > 0 and theta[1] > y + 1 and -1 < pairs.cosine(g_1, g_2) < -0.9999
+
+
 def test_the_two_valleys_have_the_slopes_that_are_descended():
     for x in (-2.7, -0.4, 0.3, 1.5, 2.2):
         slope = (pairs.two_valleys(x + 1e-6, 0.3) - pairs.two_valleys(x - 1e-6, 0.3)) / 2e-6
@@ -176,7 +206,8 @@ def test_every_statement_of_the_section_has_its_verdict():
 
 
 @pytest.mark.parametrize(("id", "form", "share"), [
-    ("mamg-theorem-1", "algorithm 1", 0), ("mamg-equation-9", "leftover", 0), ("mamg-lemma-1", "algorithm 1", 0),
+    ("mamg-theorem-1", "algorithm 1", 0), ("mamg-theorem-1", "shorter, leftover", 0),
+    ("mamg-equation-9", "leftover", 0), ("mamg-lemma-1", "algorithm 1", 0),
     ("mamg-clip", "scalar", 0), ("mamg-equation-9", "scalar", 0.4), ("mamg-theorem-3", "algorithm 1", 0.2),
     ("mamg-theorem-3", "longer, leftover", 0.5), ("mamg-theorem-1", "longer, leftover", 0.5)])
 def test_other_readings(id, form, share):
