@@ -341,8 +341,8 @@ mamg("theorem-2-optimum", "theorem 2, last sentence", (SMOOTH, "$\\cos(g, g^{MG}
      "Theorem 2 does not assume convexity, and descent stays in the valley in which it starts. With convex losses it "
      "also takes lemma 1 and the angle at every step: $g^{MG}$ may vanish where g does not, as in theorem 1.",
      counter_example=CounterExample({"theta": Fraction(2), "tilt": Fraction(1, 2)}, left_exactly),  # ends at 3/2
-     repair="Assume convex losses and the angle at every step, and clip the longer gradient by its leftover: then L "
-     "falls by $t |g|^2 / 8$ at least.",
+     repair="Assume convex losses, bounded steps and the angle at each of them, and clip the longer gradient by its "
+     "leftover: then L falls by $t |g|^2 / 8$ at least.",
      networks=(CURVED, ROUGH, BATCHES),
      forms={"printed": Form(lambda random: {"theta": random.uniform(1.1, 3, size=1), "tilt": random.uniform(0.05, 0.9)},
                             left_in_valley),
