@@ -312,7 +312,10 @@ def _seen(random: np.random.Generator, expected: np.ndarray, n: int) -> np.ndarr
 
 
 def worst_gap(expected: np.ndarray, seen: np.ndarray, T: float, radius: float = 1.0) -> tuple[float, np.ndarray]:
-    """The largest R_h - Rhat_h that ascent finds among |theta| <= radius, and the outputs, clipped to [-1, 1]."""
+    """The largest R_h - Rhat_h that ascent finds among |theta| <= radius, and the outputs, clipped to [-1, 1].
+
+    Clipped outputs are losses that are cut off at 0 and 1, as the bounds assume; rho is 1/2 still.
+    """
     found, direction = (-math.inf, seen), seen - expected
     for _ in range(5):
         theta = np.clip(radius * direction / max(np.linalg.norm(direction), 1e-12), -1, 1)
@@ -341,7 +344,7 @@ def theorem_3_repaired_excess(expected: np.ndarray, seen: np.ndarray, n: int, T:
 
 
 def copies(random: np.random.Generator) -> Instance:
-    """2,000 tasks that are one and the same, samples too, with the same theta for all."""
+    """2,000 tasks that are one and the same, samples too; the class has one theta for all of them."""
     m, n, expected = 2000, int(random.integers(5, 31)), random.uniform(-1, 1, size=1)
     mean = float(np.abs(_seen(random, np.zeros(1000), n)).mean())
     return {"expected": expected, "seen": _seen(random, expected, n), "m": m, "n": n, "T": 50.0,
@@ -373,7 +376,7 @@ def early_bracket(R: Decimal, T: Decimal, A: Decimal, n: int, delta: Decimal) ->
 
 
 def memorised(random: np.random.Generator) -> Instance:
-    """Labels by chance, and inputs so long that a small theta fits each of them."""
+    """Labels by chance, and inputs so long that a small theta fits each of them, with losses cut off at 0 and 1."""
     m, n, radius = int(random.integers(30, 60)), int(random.integers(1, 3)), float(10 ** random.uniform(1, 3))
     return {"expected": np.zeros(m), "seen": _seen(random, np.zeros(m), n), "n": n,
             "T": float(random.uniform(10, 100)), "beta": math.sqrt(m) / radius, "radius": radius}
@@ -405,7 +408,8 @@ def theorem_5_sharp_excess(expected: np.ndarray, seen: np.ndarray, n: int, T: fl
 def long_inputs(m: int, T: Decimal, delta: Decimal, beta: Decimal) -> Decimal:
     """One input a task, of length sqrt(m) / beta, its label by chance: what theorem 5 as printed misses, rho = 1/2.
 
-    The parameters that fit every label have length beta; then Rhat_h = 1, and every R_t = 1/2, whatever the labels are.
+    The loss (1 - y f) / 2 is cut off at 0 and 1, for other parameters give outputs beyond 1. Those that fit every label
+    have length beta; then Rhat_h = 1, and every R_t = 1/2, whatever the labels are.
     """
     nu = (1 / T).exp() / T
     eta = 2 * (1 / T).exp() * ((1 / T).exp() - 1) / m

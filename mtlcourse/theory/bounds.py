@@ -195,7 +195,8 @@ def bmtl_mean(empirical: float, complexity: float, *, rho: float, T: float, m: i
     """BMTL's bound of the mean expected loss `R_I = mean_t R_t`: `R_I <= T ln(bound of R_h)`, see `bmtl`.
 
     Arguments, forms and errors as in `bmtl`; "printed" is as the statement has it, with the logarithm around the
-    complexity term only: `T ln(8 rho nu A) + Rhat_h + confidence`, which is no bound.
+    complexity term only: `T ln(8 rho nu A) + Rhat_h + confidence`, which is no bound. "repaired" has all three terms
+    in the logarithm, with `6 (1 + 1 / (2 T))` in place of 8.
     Terms: empirical, complexity, confidence; in the other forms what each adds to the logarithm, in this order.
     Source: A Simple General Approach to Balance Task Difficulty in Multi-Task Learning, theorem 4 and its proof.
 
