@@ -56,7 +56,8 @@ _state("exponential", "section 3.2", (), "$h(z) = e^{z/T}$ meets theorem 1 for e
        "derivative of the identity is constant: \"increasing\" has to mean strictly so.",
        forms={"printed": Form(tries.exponential, tries.exponential_too_flat)})
 
-_state("polynomials", "section 3.2", ("$h(z) = \\sum_k c_k z^k$ with all $c_k \\geq 0$",), "$h$ meets theorem 1.",
+_state("polynomials", "section 3.2", ("$h(z) = \\sum_k c_k z^k$ with all $c_k \\geq 0$",),
+       "Polynomials with non-negative coefficients meet theorem 1.",
        "missing assumption", "Constants and the identity are such polynomials; the text itself excludes the latter. "
        "The sentence may mean only those polynomials that meet theorem 1; then it claims nothing.",
        counter_example=CounterExample({"coefficients": [0, 1], "a": 1, "b": 2}, tries.polynomial_slope_stays),
@@ -190,8 +191,8 @@ _state("theorem-4", "theorem 4", SAMPLES,
 
 _state("theorem-5", "theorem 5", (*SAMPLES, "$f_t(x) = \\langle \\theta_t, x \\rangle$ with $\\sum_t \\lVert \\theta_t "
                                   "\\rVert^2 \\leq \\beta^2$"),
-       "With probability at least $1 - \\delta$, for all such parameters, $R_h \\leq \\hat R_h + 8 \\rho \\nu \\beta / "
-       "\\sqrt m + \\sqrt{\\eta^2 m n_0 \\ln(1/\\delta) / 2}$.",
+       "With probability at least $1 - \\delta$, for all linear functions with $\\sum_t \\lVert \\theta_t \\rVert^2 \\leq "
+       "\\beta^2$, $R_h \\leq \\hat R_h + 8 \\rho \\nu \\beta / \\sqrt m + \\sqrt{\\eta^2 m n_0 \\ln(1/\\delta) / 2}$.",
        "missing assumption", "That inputs have length 1 at most is said in the proof only; in larger units the bound "
        "fails, with losses cut off at 0 and 1. With it the claim holds for every $T$, in spite of theorem 3's gap: one "
        "sample a task gives $2 \\rho \\nu \\beta / \\sqrt m$.",
