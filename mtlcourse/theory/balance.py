@@ -191,8 +191,9 @@ _state("theorem-4", "theorem 4", SAMPLES,
 
 _state("theorem-5", "theorem 5", (*SAMPLES, "$f_t(x) = \\langle \\theta_t, x \\rangle$ with $\\sum_t \\lVert \\theta_t "
                                   "\\rVert^2 \\leq \\beta^2$"),
-       "With probability at least $1 - \\delta$, for all linear functions with $\\sum_t \\lVert \\theta_t \\rVert^2 \\leq "
-       "\\beta^2$, $R_h \\leq \\hat R_h + 8 \\rho \\nu \\beta / \\sqrt m + \\sqrt{\\eta^2 m n_0 \\ln(1/\\delta) / 2}$.",
+       "With probability at least $1 - \\delta$, for all linear functions with $\\sum_t \\lVert \\theta_t \\rVert^2 "
+       "\\leq \\beta^2$, $R_h \\leq \\hat R_h + 8 \\rho \\nu \\beta / \\sqrt m + \\sqrt{\\eta^2 m n_0 "
+       "\\ln(1/\\delta) / 2}$.",
        "missing assumption", "That inputs have length 1 at most is said in the proof only; in larger units the bound "
        "fails, with losses cut off at 0 and 1. With it the claim holds for every $T$, in spite of theorem 3's gap: one "
        "sample a task gives $2 \\rho \\nu \\beta / \\sqrt m$.",
