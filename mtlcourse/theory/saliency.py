@@ -91,7 +91,11 @@ def _equivalent(C: float, a: np.ndarray, k: np.ndarray) -> float:
 
 
 def _similar(C: float, a: np.ndarray, k: np.ndarray) -> float:
-    """Close slopes give close values on all x within 1; and the way back, at the price of a second derivative."""
+    """Close slopes give close values on all x within 1; and the way back, at the price of a second derivative.
+
+    That way is the inequality of Landau and Hadamard, for functions on the whole line, as these are: d = x on an
+    interval has a slope and no second derivative.
+    """
     d, slope, curvature = _sizes(a, k)
     if slope == 0:
         return np.nan
@@ -106,12 +110,15 @@ state(Statement(
     "of "
     r"$\sup \lVert \nabla f_1 - \nabla f_2 \rVert$ and $\sup \lvert f_1 - f_2 \rvert$ is more than $C$ times the other",
     "false",
-    "Theorem 1 speaks of equal gradients. Similar ones do give similar functions, where no point is far from zero. "
-    "But similar functions may have any gradients: a small, fast ripple changes values little and slopes much.",
+    "Theorem 1 speaks of equal gradients. Similar ones do give similar functions, where no walk from zero to a point "
+    "of X need be long. But similar functions may have any gradients: a small, fast ripple changes values little and "
+    "slopes much.",
     CounterExample({"C": 100, "k": 101}, lambda C, k: k - C),  # sin(k x): at most 1, and its slope at most k
-    r"$\lvert f_1 - f_2 \rvert \le r \sup \lVert \nabla f_1 - \nabla f_2 \rVert$ within a distance $r$ of zero; the "
-    "way back needs a bound on second derivatives: on a line, "
-    r"$\sup d'^2 \le 2 \sup \lvert d \rvert \sup \lvert d'' \rvert$.",
+    r"$\lvert f_1 - f_2 \rvert \le r \sup \lVert \nabla f_1 - \nabla f_2 \rVert$ at the end of a walk of length $r$ "
+    "from zero, in X. The way back needs a bound on second derivatives: on the whole line (not on an interval: "
+    "$d = x$) "
+    r"$\sup d'^2 \le 2 \sup \lvert d \rvert \sup \lvert d'' \rvert$. So values $\epsilon$ allow slopes of order "
+    r"$\sqrt\epsilon$, and there is no $C$ even so: $d = \sin(kx) / k^2$.",
     FUNCTIONS[1:],
     {"printed": Form(_waves, _equivalent), "repaired": Form(_waves, _similar)}))
 
@@ -276,7 +283,7 @@ state(Statement(
     CounterExample({"P": [[1, 0], [0, 2]], "w": [1, 0], "v": [0, 1]},  # equally long, and of unequal cost
                    lambda P, w, v: abs(P[0][0] * w[0] ** 2 + P[1][1] * w[1] ** 2 - P[0][0] * v[0] ** 2
                                        - P[1][1] * v[1] ** 2) if w[0]**2 + w[1]**2 == v[0]**2 + v[1]**2 else 0),
-    r"Only for $\Theta = c I$, which is ridge regression.",
+    r"Only for $\Theta = c I$, which is ridge regression, and with pairs $i = i$.",
     ("Heads with a hidden layer have no weight vector.",),
     {"printed": Form(lambda random: {"theta": _covariance(random)["sigma"]}, _one_task),
      "repaired": Form(lambda random: {"theta": random.uniform(0.1, 2) * np.eye(int(random.integers(2, 5)))},
@@ -335,7 +342,7 @@ def _swapped(w: np.ndarray, a: np.ndarray, x: np.ndarray) -> float:
 
 
 def _linear_swapped(w: np.ndarray, a: np.ndarray, x: np.ndarray) -> float:
-    """For linear networks, whose gradients are their weights, both prices are one: the first two units as networks.
+    """For linear models, whose gradients are their weights, both prices are one: the first two units as models.
 
     Gradients are taken as differences, which for linear functions is exact up to rounding.
     """
@@ -349,13 +356,14 @@ state(Statement(
      "soft sharing, as section 2 describes it: own networks, and a penalty that aligns their parameters"),
     "The method is equivalent to soft parameter sharing",
     "false",
-    "A price on functions is none on parameters: two networks with the same hidden units in another order cost "
-    "nothing here, and are far apart there. Section 3.2 argues just so for the method. In section 1's wide sense of "
-    "soft sharing, own networks that some penalty relates, the claim is true by definition.",
+    "False where soft sharing means a price on distances of parameters: two networks with the same hidden units in "
+    "another order cost nothing here, and are far apart there. Section 3.2 argues just so for its method. In section "
+    "1's wide sense of soft sharing, own networks that some penalty relates, the claim is true by definition.",
     CounterExample({"one": [1, 2], "other": [2, 1]},  # the weights of two ReLU units, which are added
                    lambda one, other: sum((v - w) ** 2 for v, w in zip(one, other, strict=True))
                    if sorted(one) == sorted(other) else 0),
-    "Soft sharing in the wide sense; or linear networks without biases, whose gradients are their parameters.",
+    "Soft sharing in the wide sense; or linear models without hidden layers or biases, whose gradients are their "
+    "parameters.",
     (),
     {"printed": Form(_hidden, _swapped), "repaired": Form(_hidden, _linear_swapped)}))
 

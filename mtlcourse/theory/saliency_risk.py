@@ -1,9 +1,10 @@
 """What "Saliency-Regularized Deep Multi-Task Learning" says of expected losses: section 4.1, appendix A.2 and E.
 
 Imports this folder's `bounds` and `statements`. Theorem 2 fails where networks learn by heart. Inputs are drawn from
-so many places that no sample shows more than a few, and labels are always 1. One network says 7/8 everywhere, and is
-the best there is: it loses 1/8. The others know a sample, say 1 there and 0 elsewhere, and one of them loses nothing
-in training. All tasks have the same head, so that the regulariser is zero.
+so many places that no sample shows more than a few, labels are always 1, and the loss is the distance to them. One
+network says 7/8 everywhere, and is the best there is: it loses 1/8. The others say 1 on as many places as there are
+samples, or fewer, and 0 elsewhere, and one of them loses nothing in training. All tasks have the same head, so that
+the regulariser is zero.
 """
 
 from decimal import Decimal
@@ -234,9 +235,10 @@ state(Statement(
     CounterExample({"c1": 100, "samples": 10**6, "places": 10**8, "delta": Fraction(1, 20)}, _excess_with_zero),
     "Linear heads, and what they have in common paid for: the middle term "
     r"$c_2 \min(L \sqrt T, L + B / \sqrt{2 \lambda_2}) \sup_h \lVert h(X) \rVert / (nT)$ with the second smallest "
-    r"eigenvalue $\lambda_2$. The regulariser then saves up to a factor $\sqrt T$, and never what one task costs.",
+    r"eigenvalue $\lambda_2$ (infinite where $\lambda_2 = 0$). The regulariser then makes the term up to $\sqrt T$ "
+    "times smaller, and never smaller than for one task that has all samples.",
     ("Losses are not bounded, and training does not reach minimisers.",
-     "Heads with a hidden layer are not linear: what they cost grows like the root of n.",
+     "Heads with hidden layers of any width have no such bound in L and B alone: they can learn by heart.",
      "omega is learned from the same data, and heads are compared on samples only."),
     {"printed": Form(_by_heart, _excess_by_heart, DELTA), "repaired": Form(_linear, _excess_linear, DELTA),
      "opposed": Form(_opposed, _excess_opposed, DELTA)}))
@@ -264,11 +266,12 @@ state(Statement(
     (),
     "The first term is typically of order $1 / n$",
     "false",
-    "G of two maps is their distance on the samples, divided by sqrt(2 pi), and that grows like sqrt(n). So it is "
-    "for every class with two maps that differ on more than a few inputs: the term is of order 1 / sqrt(n) at best.",
+    "G of two maps is their distance on the samples, divided by sqrt(2 pi), and that grows like sqrt(n) if they "
+    "differ on a fixed share of the inputs. With any class that has two such maps the term falls no faster than 1 / "
+    "sqrt(n).",
     CounterExample({"n": 1, "times": 4},  # maps 0 and 1: 2 pi (G / n)^2 = 1 / n, and a quarter of the term is asked for
                    lambda n, times: Fraction(1, times * n) - Fraction(1, n) / times**2),
-    r"Of order $1 / \sqrt{n}$ (for bounded features and many tasks $1 / \sqrt{nT}$).",
+    r"Of order $1 / \sqrt{n}$ at best (in tasks and samples, $1 / \sqrt{nT}$).",
     (),
     {"printed": Form(_two_maps, partial(_four_times, 1.0)), "repaired": Form(_two_maps, partial(_four_times, 0.5))}))
 
@@ -315,7 +318,8 @@ state(Statement(
     ("B and $\\omega$ belong to the class, and are chosen before the data are seen",),
     "The smaller the regulariser, the smaller B may be, and the smaller is the second term",
     "holds",
-    "So it is in the formula, and in the repaired one, where what is left at B = 0 is the cost of one task's head. "
+    "So it is in the formula, and in the repaired one, where what is left at B = 0 is what one task with all samples "
+    "costs. "
     "It says nothing about the regulariser of the network that came out: its B is not the class's.",
     networks=("The regulariser is a penalty, and no bound on it was fixed before training.",),
     forms={"printed": Form(_two_sizes, _rises)}))
@@ -348,13 +352,13 @@ def _tied_enough(slopes: np.ndarray, alpha: np.ndarray) -> float:
 state(Statement(
     "srdml-remark-guarantee", DOCUMENT, "remark 2) on theorem 2 and remark 1 of appendix E", LESSON,
     (),
-    r"A smaller regulariser, that is, a smaller $\alpha$ or $B$, reduces the generalisation error; the bound "
-    r"guarantees "
-    "the performance on test data",
+    "The regulariser can help to reduce the generalisation error, and theorem 2 guarantees the performance on the "
+    r"test set. Read as error on new data: it is no larger for a smaller $\alpha$ or $B$",
     "false",
-    "A bound of this kind is on the distance to the best of the class. A smaller alpha makes the class smaller and "
-    "its best worse: with two opposed tasks, no noise and all the data one likes, equal heads lose everything that "
-    "they do.",
+    "Read as the distance to the best of the class, which the same remark names first, the bound does fall with B. "
+    "Error on new data is something else, for a smaller class has a best that may be worse: with two opposed tasks, "
+    "y = x/2 and y = -x/2 for x = 1 or -1, no noise and all the data one likes, equal heads answer 0 and lose 1/2, "
+    "and free ones lose nothing.",
     CounterExample({"slopes": [Fraction(1, 2), Fraction(-1, 2)], "alpha": [0, 1]},
                    lambda slopes, alpha: max(slopes[0] - slopes[1] - alpha[0], 0)
                    - max(slopes[0] - slopes[1] - alpha[1], 0)),
