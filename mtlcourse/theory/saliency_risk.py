@@ -235,8 +235,8 @@ state(Statement(
     CounterExample({"c1": 100, "samples": 10**6, "places": 10**8, "delta": Fraction(1, 20)}, _excess_with_zero),
     "Linear heads, and what they have in common paid for: the middle term "
     r"$c_2 \min(L \sqrt T, L + B / \sqrt{2 \lambda_2}) \sup_h \lVert h(X) \rVert / (nT)$ with the second smallest "
-    r"eigenvalue $\lambda_2$ (infinite where $\lambda_2 = 0$). The regulariser then makes the term up to $\sqrt T$ "
-    "times smaller, and never smaller than for one task that has all samples.",
+    r"eigenvalue $\lambda_2$ (where it is 0, the quotient is infinite). The regulariser then makes the term up to "
+    r"$\sqrt T$ times smaller, and never smaller than for one task that has all samples.",
     ("Losses are not bounded, and training does not reach minimisers.",
      "Heads with hidden layers of any width have no such bound in L and B alone: they can learn by heart.",
      "omega is learned from the same data, and heads are compared on samples only."),
@@ -350,12 +350,12 @@ def _tied_enough(slopes: np.ndarray, alpha: np.ndarray) -> float:
 
 
 state(Statement(
-    "srdml-remark-guarantee", DOCUMENT, "remark 2) on theorem 2 and remark 1 of appendix E", LESSON,
+    "srdml-remark-guarantee", DOCUMENT, "section 4.1, remark 2) on theorem 2, and remark 1 of appendix E", LESSON,
     (),
     "The regulariser can help to reduce the generalisation error, and theorem 2 guarantees the performance on the "
     r"test set. Read as error on new data: it is no larger for a smaller $\alpha$ or $B$",
     "false",
-    "Read as the distance to the best of the class, which the same remark names first, the bound does fall with B. "
+    "Read as the distance to the best of the class, which the remarks name first, the bound does fall with B. "
     "Error on new data is something else, for a smaller class has a best that may be worse: with two opposed tasks, "
     "y = x/2 and y = -x/2 for x = 1 or -1, no noise and all the data one likes, equal heads answer 0 and lose 1/2, "
     "and free ones lose nothing.",
