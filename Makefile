@@ -14,7 +14,7 @@ WORKERS ?= 2
 # computes under the one that most machines have, a part under the smallest. SETS chooses: make test-portable SETS=sse
 SETS ?= avx2 sse
 PORTABLE_avx2 := tests/notebooks/test_stored_outputs.py $(addprefix tests/,data encoders figures metrics models safety \
-search strategies training test_losses.py test_methods.py test_runs.py test_tasks.py)
+search strategies theory training test_losses.py test_methods.py test_runs.py test_tasks.py)
 PORTABLE_sse := $(addprefix tests/,metrics safety search strategies notebooks/test_stored_outputs.py) \
 -k "not come_out_again or 02_ or 13_ or 14_"
 
