@@ -12,6 +12,7 @@ from mtlcourse.models.dsmtl import GATES, Gate
 from mtlcourse.tasks import Problem, mean_losses
 from mtlcourse.training import evaluate, fit, procedures, train_losses
 from mtlcourse.training.updates import make_step
+from tests.interrupted import cut_off
 from tests.problems import OFFLINE, small
 
 SIZES = {"multidigits": {"train": 300, "val": 40, "test": 40}, "rooms": {"train": 40, "val": 10, "test": 10},
@@ -356,16 +357,7 @@ def test_a_staged_training_that_was_cut_off_ends_as_if_nothing_had_happened(inte
     problem, name = small(train=300), "dsmtl-il(guard=True)+rlw"
     whole = methods.run(name, problem, seed=2, budget="fast(epochs=6)", progress=False)
     kind = models.STL if interrupted_in == "private" else models.DSMTL
-    calls = []
-
-    def pull_the_plug(model, *arguments):
-        calls.append(1)
-        if len(calls) == 8:  # three steps an epoch: in the third epoch of the stage
-            raise KeyboardInterrupt
-        return project(model, *arguments)
-
-    project = getattr(kind, "after_step", lambda model, step: None)
-    monkeypatch.setattr(kind, "after_step", pull_the_plug, raising=False)
+    calls = cut_off(kind, monkeypatch, at=8)  # three steps an epoch: in the third epoch of the stage
     with pytest.raises(KeyboardInterrupt):
         methods.run(name, problem, seed=2, budget="fast(epochs=6)", progress=False, checkpoint=tmp_path / "state")
     again = methods.run(name, problem, seed=2, budget="fast(epochs=6)", progress=False, checkpoint=tmp_path / "state")

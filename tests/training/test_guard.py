@@ -17,6 +17,7 @@ from mtlcourse.encoders import size
 from mtlcourse.files import seed_everything
 from mtlcourse.tasks import Problem, TensorSplit
 from mtlcourse.training import evaluate, guard, harmed, procedures, split_losses, train_losses
+from tests.interrupted import cut_off
 from tests.problems import NEEDS_MAPS, ONE_ANSWER, SHALLOW, pixels, small, targets_of
 
 NAN, INF = math.nan, math.inf
@@ -314,16 +315,7 @@ def test_a_guard_is_not_counted_before_it_is_known_what_falls_back():
 def test_what_was_cut_off_in_any_stage_ends_as_if_nothing_had_happened(name, kind, tmp_path, monkeypatch):
     problem, options = small(THREE, train=300), {"seed": 2, "budget": "fast(epochs=4)", "progress": False}
     whole = methods.run(name, problem, **options)
-    calls = []
-
-    def pull_the_plug(model, *arguments):
-        calls.append(1)
-        if len(calls) == 8:  # three steps an epoch: in the third epoch of the stage
-            raise KeyboardInterrupt
-        return project(model, *arguments)
-
-    project = getattr(kind, "after_step", lambda model, step: None)
-    monkeypatch.setattr(kind, "after_step", pull_the_plug, raising=False)
+    calls = cut_off(kind, monkeypatch, at=8)  # three steps an epoch: in the third epoch of the stage
     with pytest.raises(KeyboardInterrupt):
         methods.run(name, problem, checkpoint=tmp_path / "state", **options)
     again = methods.run(name, problem, checkpoint=tmp_path / "state", **options)
