@@ -32,6 +32,12 @@ def here(monkeypatch):
     return enter
 
 
+@pytest.mark.parametrize("path", lessons.find(NOTEBOOKS / "solutions"), ids=lambda path: path.stem)
+def test_solutions_are_stored_as_they_were_run(path):
+    counts = [cell["execution_count"] for cell in lessons.code_cells(lessons.load(path))]
+    assert counts == list(range(1, len(counts) + 1)), "run the notebook once from the top, and store it"
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_answers_as_they_stand_are_not_yet_right(path, here, capsys):
     here(path)
