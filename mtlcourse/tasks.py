@@ -1,6 +1,6 @@
 """What a multi-task problem is: tasks, batches, splits, problems.
 
-Ground floor: imports `void` only. Everything above speaks in these terms.
+Imports `batches` and `void`. Everything above speaks in these terms.
 """
 
 import keyword
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .batches import Batch, Whole, move, rows_of, shared
 from .void import VOID, has_target
 
-__all__ = ["VOID", "Batch", "Problem", "Task", "TensorSplit", "epoch_of", "mean_losses"]
+__all__ = ["VOID", "Batch", "Problem", "Task", "TensorSplit", "Whole", "epoch_of", "mean_losses"]
 
 
 @dataclass(frozen=True)
@@ -92,61 +93,22 @@ class Task:
         return "." if expected else ": one class index a sample."
 
 
-@dataclass
-class Batch:
-    """Inputs and targets of one step.
-
-    inputs: a tensor `(batch, ...)` that all tasks share, or `{task: tensor}` when tasks have own data.
-    targets: `{task: tensor}`; a task that is not there has no loss in this step.
-    counts: `{task: samples that have it}`, known on the host so that nobody asks the device; counted
-        when needed if not given.
-    """
-
-    inputs: Tensor | dict[str, Tensor]
-    targets: dict[str, Tensor]
-    counts: dict[str, int] | None = None
-
-    def count(self, task: str) -> int:
-        """How many samples of this batch have `task`."""
-        if self.counts is not None and task in self.counts:
-            return self.counts[task]
-        return int(has_target(self.targets[task]).sum()) if task in self.targets else 0
-
-    @property
-    def samples(self) -> int:
-        """How many samples this batch has; where tasks have inputs of their own, those of all tasks."""
-        return len(self.inputs) if isinstance(self.inputs, Tensor) else sum(len(x) for x in self.inputs.values())
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
-        return Batch(_move(self.inputs, device), _move(self.targets, device), self.counts)
-
-    def __len__(self) -> int:
-        tensors = [self.inputs] if isinstance(self.inputs, Tensor) else list(self.inputs.values())
-        return max((len(x) for x in tensors), default=0)
-
-
 def _named(inputs: Any) -> dict[str, Tensor]:
     return {"inputs": inputs} if isinstance(inputs, Tensor) else inputs
 
 
-def _move(tensors: Any, device: torch.device | str) -> Any:
-    if isinstance(tensors, Tensor):
-        return tensors.to(device)
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
-
-
 def epoch_of(split: Any, batch_size: int, generator: torch.Generator | None,
-             drop_last: bool = False) -> Iterator[Batch]:
+             drop_last: bool = False, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
     """One epoch of training on `split`: batches in random order, without the last one where it is not full.
 
+    share: which part of each batch is wanted, see `TensorSplit.batches`.
     Raises ValueError when that leaves none.
     """
     if drop_last and len(split) < batch_size:
         raise ValueError(f"drop_last=True leaves nothing of {len(split)} training samples in batches of {batch_size}; "
                          "take a smaller batch_size.")
-    for batch in split.batches(batch_size, shuffle=True, generator=generator):
-        if not drop_last or len(batch) == batch_size:
+    for batch in split.batches(batch_size, shuffle=True, generator=generator, **shared(share)):
+        if not drop_last or (batch.whole.length if batch.whole else len(batch)) == batch_size:
             yield batch
 
 
@@ -167,15 +129,18 @@ def _kind(value: Any) -> str:
 
 
 def mean_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """Each task's mean loss over the samples of `batch` that have it: `{task: scalar}`.
+    """Each task's mean loss over the samples of `batch` that have it: `{task: scalar}`; of a share, its part of that.
 
     A task without a sample in the batch is left out, so that no strategy mistakes absence for success.
     """
-    return {
+    losses = {
         task.name: task.loss(predictions[task.name], batch.targets[task.name]).sum() / count
         for task in tasks
         if task.name in predictions and task.name in batch.targets and (count := batch.count(task.name))
     }
+    if batch.whole:  # a loss may drop the graph where it finds no label, and a share must keep it
+        losses = {name: loss + predictions[name].flatten()[:0].sum() for name, loss in losses.items()}
+    return losses
 
 
 class TensorSplit:
@@ -228,7 +193,7 @@ class TensorSplit:
             if ids.dim() != 2 or len(ids) != samples or ids.shape[1] not in (1, 2):
                 raise ValueError(f"{name} have shape {tuple(ids.shape)}; it must be ({samples}, 1) or ({samples}, 2): "
                                  "one or two sources a sample.")
-        return _move(groups if self.shared else {t: groups[t] for t in self.targets}, "cpu")
+        return move(groups if self.shared else {t: groups[t] for t in self.targets}, "cpu")
 
     @property
     def shared(self) -> bool:
@@ -249,7 +214,7 @@ class TensorSplit:
         """The same split on `device` (itself if it is there already)."""
         if self.device == torch.device(device):
             return self
-        return TensorSplit(_move(self.inputs, device), _move(self.targets, device), self.groups)
+        return TensorSplit(move(self.inputs, device), move(self.targets, device), self.groups)
 
     def subset(self, indices: Tensor | Sequence[int] | Mapping[str, Tensor | Sequence[int]]) -> "TensorSplit":
         """The samples at `indices`; `{task: indices}` selects per task when tasks have own inputs.
@@ -285,9 +250,12 @@ class TensorSplit:
         labelled = self._labelled[task]
         return len(self.targets[task]) if labelled is None else int(labelled.sum())
 
-    def batches(self, batch_size: int, shuffle: bool = False,
-                generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """Yield one epoch of batches; `generator` (a CPU one) decides the order when shuffling."""
+    def batches(self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None,
+                share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """Yield one epoch of batches; `generator` (a CPU one) decides the order when shuffling.
+
+        share: `(rank, size)` yields of each batch what `batch.parts(size)[rank]` is, without gathering the rest.
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
         total = len(self)
@@ -296,11 +264,7 @@ class TensorSplit:
                   for name in names}
         moved = {name: None if order is None else order.to(self.device) for name, order in orders.items()}
         for start in range(0, total, batch_size):
-            rows = slice(start, start + batch_size)
-            if self.shared:
-                yield self._shared_batch(orders["*"], moved["*"], rows)
-            else:
-                yield self._own_batch(orders, moved, rows)
+            yield self._batch(orders, moved, slice(start, start + batch_size), share)
 
     @staticmethod
     def _order(samples: int, total: int, shuffle: bool, generator: torch.Generator | None) -> Tensor | None:
@@ -309,20 +273,29 @@ class TensorSplit:
         rounds = -(-total // samples)
         return torch.cat([torch.randperm(samples, generator=generator) for _ in range(rounds)])[:total]
 
-    def _shared_batch(self, order: Tensor | None, moved: Tensor | None, rows: slice) -> Batch:
-        targets = {t: _rows(y, moved, rows) for t, y in self.targets.items()}
-        counts = {t: self._count_in(rows, t, order, len(y)) for t, y in targets.items()}
-        return Batch(_rows(self.inputs, moved, rows), _present(targets, counts), counts)
+    def _batch(self, orders: dict, moved: dict, rows: slice, share: tuple[int, int]) -> Batch:
+        """The batch of these rows, or a share of it."""
+        def of(named: dict, task: str) -> Any:
+            return named["*"] if self.shared else named[task]
 
-    def _own_batch(self, orders: dict, moved: dict, rows: slice) -> Batch:
-        inputs = {t: _rows(x, moved[t], rows) for t, x in self.inputs.items() if t in self.targets}
-        targets = {t: _rows(y, moved[t], rows) for t, y in self.targets.items()}
-        counts = {t: self._count_in(rows, t, orders[t], len(y)) for t, y in targets.items()}
-        return Batch(_present(inputs, counts), _present(targets, counts), counts)
-
-    def _count_in(self, rows: slice, task: str, order: Tensor | None, samples: int) -> int:
-        labelled = self._labelled[task]
-        return samples if labelled is None else int(_rows(labelled, order, rows).sum())
+        mine, masks = {}, {}
+        for t, y in self.targets.items():
+            ends = rows.indices(len(y if of(orders, t) is None else of(orders, t)))
+            part = rows_of(max(ends[1] - ends[0], 0), share)
+            mine[t] = slice(ends[0] + part.start, ends[0] + part.stop)
+            labelled = self._labelled[t]
+            masks[t] = max(ends[1] - ends[0], 0) if labelled is None else _rows(labelled, of(orders, t), rows)
+        counts = {t: mask if isinstance(mask, int) else int(mask.sum()) for t, mask in masks.items()}
+        targets = _present({t: _rows(y, of(moved, t), mine[t]) for t, y in self.targets.items()}, counts)
+        if isinstance(self.inputs, Tensor):
+            inputs: Any = _rows(self.inputs, moved["*"], next(iter(mine.values())))
+        else:
+            inputs = {t: _rows(self.inputs[t], moved[t], mine[t]) for t in targets}
+        if share == (0, 1):
+            return Batch(inputs, targets, counts)
+        labelled = {t: torch.ones(m, dtype=torch.bool) if isinstance(m, int) else m for t, m in masks.items()}
+        sizes = [len(mask) for mask in labelled.values()][:1] if self.shared else [len(labelled[t]) for t in targets]
+        return Batch(inputs, targets, counts, Whole(share[1], sum(sizes), {t: labelled[t] for t in targets}))
 
 
 def _rows(tensor: Tensor, order: Tensor | None, rows: slice) -> Tensor:
@@ -347,11 +320,13 @@ class Problem:
         `to(device)`; all None in a description without data.
     input_shape: shape of one sample.  encoder: plain data for `encoders.build`; for models made by
         hand also modules, which a sweep cannot store.
-    options: what `data.load` was called with.  probes: extra evaluations of a whole model,
-        `{name: function(model, problem) -> {task: {name: value}}}`.
+    options: what `data.load` was called with.  probes: extra measures of a whole model, `{name: metrics.Probe}`, each
+        with its direction.
     training: `{budget: {"epochs": ..., "samples": ..., "lr": ..., "batch_size": ...}}`, where the
         defaults of `methods.BUDGETS` do not suit this problem.
     input_dtype: of the inputs, with which encoders are tried; by default that of the training split, where it says.
+    outside: inputs without labels that are from elsewhere, `{name: (samples, *input_shape)}`; for out-of-distribution
+        robustness "lower" and "upper", for the two levels of a search, and "test", for probes: samples of their own.
     Raises ValueError or TypeError when tasks or data cannot be a problem, naming the task.
     """
 
@@ -363,9 +338,10 @@ class Problem:
     input_shape: tuple[int, ...]
     encoder: Any
     options: dict[str, Any] = field(default_factory=dict)
-    probes: dict[str, Callable] = field(default_factory=dict)
+    probes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, dict[str, Any]] = field(default_factory=dict)
     input_dtype: torch.dtype | None = None
+    outside: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
         self.tasks = tuple(self.tasks)
@@ -382,9 +358,20 @@ class Problem:
                 raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no samples.")
             if isinstance(split, TensorSplit):
                 self.check(Batch(split.inputs, split.targets), f"split {split_name!r}")
-                missing = [name for name in names if not split.count(name)]
-                if missing:
-                    raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no labels for {missing}.")
+            missing = [name for name in names if hasattr(split, "count") and not split.count(name)]
+            if missing:
+                raise ValueError(f"Problem {self.name!r}: split {split_name!r} has no labels for {missing}.")
+        for name, inputs in self.outside.items():
+            if tuple(inputs.shape[1:]) != tuple(self.input_shape) or not len(inputs):
+                raise ValueError(f"Problem {self.name!r}: outside set {name!r} has shape {tuple(inputs.shape)}, "
+                                 f"expected (samples, {', '.join(map(str, self.input_shape))}), as the tasks have.")
+            if self.input_dtype not in (None, inputs.dtype):
+                raise TypeError(f"Problem {self.name!r}: outside set {name!r} is {inputs.dtype}, the tasks' inputs are "
+                                f"{self.input_dtype}; convert it with .to({self.input_dtype}).")
+        for name, probe in self.probes.items():
+            if not hasattr(probe, "higher_is_better"):
+                raise TypeError(f"Problem {self.name!r}: probe {name!r} does not say whether more is better. Give "
+                                "metrics.Probe(function, higher_is_better={'name of a value': True}).")
 
     @property
     def task_names(self) -> list[str]:
@@ -410,10 +397,15 @@ class Problem:
                     raise type(error)(f"Problem {self.name!r}, {where}: {error}") from None
 
     def sized(self, samples: int | None, evaluate: int | None = None) -> "Problem":
-        """The same problem with at most `samples` training and `evaluate` validation and test samples."""
+        """The same problem with at most `samples` training and `evaluate` validation and test samples.
+
+        So many are left of what is outside too: of "test" as of the test split, of the others as for training.
+        """
         def cut(split: Any, size: int | None) -> Any:
             if split is None or size is None or size >= len(split):
                 return split
             return split.first(size) if hasattr(split, "first") else split.subset(range(size))
 
-        return replace(self, train=cut(self.train, samples), val=cut(self.val, evaluate), test=cut(self.test, evaluate))
+        outside = {name: inputs[: evaluate if name == "test" else samples] for name, inputs in self.outside.items()}
+        return replace(self, train=cut(self.train, samples), val=cut(self.val, evaluate), test=cut(self.test, evaluate),
+                       outside=outside)

@@ -1,5 +1,6 @@
 """Tasks, batches, splits and problems: what they accept, what they refuse, and that counts are right."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlcourse import data, losses, metrics, tasks
+from mtlcourse import data, losses, metrics, models, tasks
 from mtlcourse.tasks import Batch, Problem, Task, TensorSplit, mean_losses
 from mtlcourse.void import VOID, has_target, valid_mask
-from tests.problems import TASKS, small, split
+from tests.problems import TASKS, doubled, small, split
 
 NAN = float("nan")
 
@@ -414,3 +415,85 @@ def test_targets_that_are_nearly_right_are_told_what_to_become(task, target, rem
     fixed = {"squeeze\\(1\\)": target.squeeze, "argmax\\(1\\)": target.argmax, "unsqueeze\\(1\\)": target.unsqueeze}
     made = fixed[remedy](1)
     task.check(made.long() if task.kind == "classification" else made, (3, 5, 6))
+
+
+# --- what is outside, and probes ------------------------------------------------------------------------
+
+def test_what_is_outside_is_cut_like_the_splits():
+    problem = replace(small(), outside={name: torch.zeros(30, 4) for name in ("lower", "upper", "test")})
+    sized = problem.sized(12, 5)
+    assert {name: len(inputs) for name, inputs in sized.outside.items()} == {"lower": 12, "upper": 12, "test": 5}
+    assert {len(inputs) for inputs in problem.sized(None).outside.values()} == {30}
+
+
+@pytest.mark.parametrize(("inputs", "kind", "message"), [
+    (torch.zeros(5, 1, 28, 28), ValueError, r"outside set 'upper' has shape \(5, 1, 28, 28\), expected \(samples, 4\)"),
+    (torch.zeros(0, 4), ValueError, r"outside set 'upper' has shape \(0, 4\)"),
+    (torch.zeros(5, 4, dtype=torch.uint8), TypeError, r"is torch.uint8, .* convert it with .to\(torch.float32\)"),
+])
+def test_what_is_outside_must_look_like_the_inputs(inputs, kind, message):
+    with pytest.raises(kind, match=message):
+        replace(small(), outside={"upper": inputs})
+
+
+def test_a_probe_must_say_which_way_is_better():
+    with pytest.raises(TypeError, match="probe 'attack' does not say whether more is better"):
+        replace(small(), probes={"attack": lambda model, problem: {}})
+
+
+# --- shares ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(("batch_size", "size"), [(4, 2), (5, 3), (3, 3), (7, 1), (41, 8)])
+def test_a_split_gives_the_shares_that_its_batches_have(own, shuffle, batch_size, size):
+    part = split(13, ("kind", "size", "big"), void=0.6, own=own)
+
+    def epoch(**options):
+        return list(part.batches(batch_size, shuffle, torch.Generator().manual_seed(3), **options))
+
+    whole = epoch()
+    for rank in range(size):
+        for batch, share in zip(whole, epoch(share=(rank, size)), strict=True):
+            wanted = batch.parts(size)[rank]
+            assert share.counts == batch.counts and share.samples == batch.samples and share.shares == size
+            assert list(share.targets) == list(batch.targets) == list(wanted.targets)
+            for name in batch.targets:
+                torch.testing.assert_close(share.targets[name], wanted.targets[name], rtol=0, atol=0, equal_nan=True)
+                assert share.labelled[name].equal(batch.labelled[name])
+            if own:
+                assert all(share.inputs[name].equal(wanted.inputs[name]) for name in batch.targets)
+            else:
+                assert share.inputs.equal(wanted.inputs)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 11])
+def test_losses_and_gradients_of_shares_add_up_to_those_of_the_batch(own, k):
+    problem = doubled(small(("kind", "size", "big"), void=0.8, own=own))
+    model = models.HPS(problem).double()
+    for batch in problem.train.batches(7, shuffle=True, generator=torch.Generator().manual_seed(0)):
+        def all_of(some):
+            losses = mean_losses(problem.tasks, model(some.inputs), some)
+            return losses, torch.autograd.grad(sum(losses.values()), list(model.parameters()), allow_unused=True,
+                                               materialize_grads=True)
+
+        losses, gradients = all_of(batch)
+        shares = [all_of(share) for share in batch.parts(k)]
+        for name, loss in losses.items():
+            assert sum(share[name] for share, _ in shares).item() == pytest.approx(loss.item(), abs=1e-12)
+        for gradient, *parts in zip(gradients, *(found for _, found in shares), strict=True):
+            assert torch.allclose(sum(parts), gradient.to(parts[0]), atol=1e-12)
+
+
+def test_parts_of_a_share_are_shares_of_the_whole_batch():
+    batch = next(split(10, void=0.5).batches(9))
+    parts = [part for share in batch.parts(2) for part in share.parts(3)]
+    assert torch.cat([part.inputs for part in parts]).equal(batch.inputs)
+    assert {part.shares for part in parts} == {6} and {part.samples for part in parts} == {9}
+    assert all(part.counts == batch.counts for part in parts)
+
+
+def test_a_share_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"share=\(2, 2\) is none"):
+        next(split(10).batches(4, share=(2, 2)))

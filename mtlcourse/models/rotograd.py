@@ -103,19 +103,37 @@ class RotoGrad(HPS):
         return [{"params": self.learning(without=rotations), "lr": lr, "weight_decay": weight_decay},
                 {"params": rotations, "lr": self.speed * lr, "weight_decay": 0.0}]
 
-    def after_backward(self, losses: Mapping[str, Tensor], weights: Any) -> None:
+    def passed(self) -> tuple[dict[str, Tensor], bool]:
+        """What the last pass has left for `after_backward`, where a batch takes several."""
+        return self._gradients, self._same_samples
+
+    def after_backward(self, losses: Mapping[str, Tensor], weights: Any, passes: Sequence[Any] | None = None,
+                       total: Any = None) -> None:
         """Give the rotations their gradient, from the task gradients that the backward pass has left.
 
         Some strategies differentiate one loss after the other, others a weighted sum; since g_t is divided by its
         norm, both leave the same where weights are positive. In a sum, a negative weight would turn g_t around (no
         strategy here that looks at losses only has one), and a task with weight zero has no say, and no gradient.
+        passes: what `passed` said of each share of the batch, None for the last pass.  total: sums over processes.
         """
         rows, rotations, turned = {}, {}, {}
-        for name, gradient in self._gradients.items():
+        several, passes = total is not None and total.size > 1, passes or [self.passed()]
+        present = dict.fromkeys(name for caught, _ in passes for name in caught)
+        for name in sorted(present, key=self.task_names.index) if several else present:
+            gradients = [caught[name] for caught, _ in passes if name in caught]
+            gradient = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
             g = gradient.movedim(1, -1).flatten(0, -2)  # a row a sample, or a pixel of one
             g = g.to(torch.promote_types(g.dtype, torch.float32))
             g = g if self._same_samples else g.sum(0, keepdim=True)
-            if (norm := torch.linalg.vector_norm(g)) > 0:
+            norm = torch.linalg.vector_norm(g)
+            if several and not self._same_samples:
+                total([g])
+                norm = torch.linalg.vector_norm(g)
+            elif several:
+                norm = norm.square()
+                total([norm])
+                norm = norm.sqrt()
+            if norm > 0:
                 rows[name], rotations[name] = g[:, : self.size] / norm, self.rotations[name]()
                 turned[name] = rows[name] @ rotations[name].detach().to(g.dtype)
         self._gradients = {}
@@ -123,6 +141,8 @@ class RotoGrad(HPS):
             v = torch.stack(list(turned.values())).mean(0)
             agreement = sum((rotations[name] * (g.T @ v)).sum() for name, g in rows.items())  # sum of <R^T g, v>
             (-agreement).backward()
+            if several and self._same_samples:
+                total([self.rotations[name].M.grad for name in rows])
 
 
 def turn(R: Float[Tensor, "d d"],

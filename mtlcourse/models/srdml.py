@@ -29,7 +29,7 @@ class SRDML(MTLModel):
     loss: `sum_t L_t + strength * sum_{i<j} p_ij mean_n d(grad_A f_i, grad_A f_j)`, with `p_ij = omega_ij / W`, where
     omega > 0 and W is its sum over pairs i < j (equation 4). Functions with equal gradients are equal up to a constant,
     so this compares what heads do, not their weights. The mean is over the samples that both tasks have labels for;
-    equal parts of a fully labelled batch give, on average, what the batch gives.
+    shares of a batch give, on average, what the batch gives.
 
     strength: not negative; 0 is hard sharing (`HPS`; with leave_after=0 `STL`), to the bit.
     distance: "l2", "l1", "cosine" or "inner", see `saliency.between`.  normalise: divide each saliency by its
@@ -174,20 +174,25 @@ class SRDML(MTLModel):
         return (total / number).fill_diagonal_(0.0)
 
     def auxiliary_loss(self, batch: Batch, predictions: Mapping[str, Tensor]) -> Float[Tensor, ""] | None:
-        """The regulariser, None where its strength is zero."""
-        if self.strength == 0:
-            return None
+        """The regulariser, None where its strength is zero, and for a batch without labels."""
         names = self._present(batch, predictions)
+        if self.strength == 0 or not names:
+            return None
         if self.kind == "alone":
             of_each = lengths(self.saliency(batch, predictions), self.distance)
             known = self._known(names, batch)
-            return self.strength * ((of_each * known).sum(0) / known.sum(0).clamp_min(1)).mean()
+            whole = self._known(names, batch, of_whole=True) if batch.whole else known
+            return batch.shares * self.strength * ((of_each * known).sum(0) / whole.sum(0).clamp_min(1)).mean()
+        if self.kind == "entropy" and batch.whole:
+            raise ValueError("relation='entropy' follows the distances of whole batches, which a share does not know; "
+                             "use another relation, or accumulate=1 in one process.")
         sums, counts = self._sums(names, batch, predictions)
         here = self._numbers(names)
         if self.kind == "entropy" and self.training:
             self._remember(here, sums.detach() / counts)
         shares = self._shares()[here[:, None], here]
-        return self.strength / 2 * (shares * (sums / counts.clamp_min(1))).sum()  # each pair stands there twice
+        mean = (shares * (sums / counts.clamp_min(1))).sum()
+        return batch.shares * self.strength / 2 * mean  # each pair stands there twice
 
     def _present(self, batch: Batch, predictions: Mapping[str, Tensor]) -> list[str]:
         return [name for name in self.task_names if name in predictions and name in batch.targets]
@@ -195,9 +200,13 @@ class SRDML(MTLModel):
     def _numbers(self, names: Sequence[str]) -> Tensor:
         return torch.tensor([self.task_names.index(name) for name in names])
 
-    def _known(self, names: Sequence[str], batch: Batch) -> Bool[Tensor, "batch tasks"]:
-        """Which samples count for which tasks: those with a label, or all where inputs are the tasks' own."""
-        known = [has_target(batch.targets[name]) for name in names]
+    def _known(self, names: Sequence[str], batch: Batch, of_whole: bool = False) -> Bool[Tensor, "batch tasks"]:
+        """Which samples count for which tasks: those with a label, or all where inputs are the tasks' own.
+
+        of_whole: of the batch, if this is a share.
+        """
+        labels = {name: batch.targets[name] for name in names}
+        known = [batch.labelled[t].to(y.device) if of_whole else has_target(y) for t, y in labels.items()]
         if isinstance(batch.inputs, Tensor):
             return torch.stack(known, 1)
         return known[0].new_ones(sum(len(one) for one in known), len(names))
@@ -205,8 +214,10 @@ class SRDML(MTLModel):
     def _sums(self, names: Sequence[str], batch: Batch, predictions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Distances summed over the samples that both tasks have, and their number: both `(tasks, tasks)`."""
         known = self._known(names, batch)
+        whole = self._known(names, batch, of_whole=True) if batch.whole else known
         both = known[:, :, None] & known[:, None, :]
-        return (between(self.saliency(batch, predictions), self.distance) * both).sum(0), both.sum(0)
+        counts = (whole[:, :, None] & whole[:, None, :]).sum(0)
+        return (between(self.saliency(batch, predictions), self.distance) * both).sum(0), counts
 
     # --- relations ---
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..files import derived_seed, unknown
 from ..strategies import NonFinite
-from ..tasks import VOID, Batch, Problem, epoch_of
+from ..tasks import VOID, Batch, Problem, Whole, epoch_of
+from ..training.distributed import ALONE, Total
 from ..training.identity import described, settings_of
 from ..training.updates import StrategyStep, make_optimizer
 
@@ -32,11 +33,13 @@ class BilevelStep:
     """Two levels of learning in turn: `min_u F(w*(u), u)` subject to `w*(u) = argmin_w L(w, u)`.
 
     Each call makes one step of the upper parameters u (the architecture) on the next batch of `split`,
-    then one step of the weights w on the batch it was called with: a step object for `training.fit`.
+    then (or before, see `weights_first`) one step of the weights w on the batch it was called with: a step object for
+    `training.fit`.
 
     lower: the step that learns w, with its strategy and optimiser; its optimiser must not hold any of u.
     upper: the parameters u; they have an optimiser of their own, by default Adam.
-    objective: `objective(batch) -> scalar`, the upper loss F on a batch of `split`; see `summed`.
+    objective: `objective(batch) -> scalar`, the upper loss F on a batch of `split`; see `summed`. On a share of a batch
+        it must be that share's part of F: gradients are summed over the processes of the lower step.
     split: the data of the upper level; batches of `batch_size` come in random order, epoch after epoch, with
         `drop_last` full ones only.
     lr, weight_decay, optimizer: of u; the last as in `training.fit`.
@@ -55,6 +58,7 @@ class BilevelStep:
         order. Decay and momentum in d are those of the lower optimiser where it is SGD; the scaling that
         Adam does is left out, as gradient descent is what the formula is derived for.
     warm_up: so many epochs only w learns, from the data that are its own in the order given.
+    weights_first: w makes its step before u, which then looks ahead from there, on the same batch.
     With a batch that has no label at all w makes no step, and "second" and "exact" have none to look through. Running
     statistics of batch norm see every forward pass, those of the upper level and of looking ahead too.
 
@@ -68,16 +72,21 @@ class BilevelStep:
     def __init__(self, lower: StrategyStep, upper: Sequence[nn.Parameter], objective: Loss, split: Any, *, lr: float,
                  weight_decay: float = 0.0, optimizer: str | Callable = "adam", batch_size: int, order: str = "first",
                  seed: int = 0, lower_objective: Loss | None = None, xi: float | None = None, warm_up: int = 0,
-                 drop_last: bool = False):
+                 drop_last: bool = False, weights_first: bool = False):
         if order not in ORDERS:
             raise ValueError(unknown("order", str(order), ORDERS))
         if order in ("second", "exact") and lower_objective is None:
             raise ValueError(f"order={order!r} looks through the step of the weights and so needs their loss: give "
                              "lower_objective, a function from a batch to a scalar.")
+        if lower.scaling:
+            raise ValueError("The upper level of a search has no loss scaling, without which its gradients vanish in "
+                             "float16; use precision='bfloat16' or 'float32'.")
         check_labels(split, [task.name for task in lower.tasks])
+        self.total, self.accumulate = lower.total, lower.accumulate
         self.lower, self.upper, self.objective, self.split = lower, list(upper), objective, split
         self.batch_size, self.order, self.lower_objective, self.xi = batch_size, order, lower_objective, xi
         self.warm_up, self.epoch, self.drop_last, self.samples_above = warm_up, 0, drop_last, 0
+        self.weights_first = weights_first
         if {id(weight) for weight, _ in self._weights()} & {id(parameter) for parameter in self.upper}:
             raise ValueError("Some upper parameters are in the lower optimiser too; leave them out of its groups.")
         group = {"params": self.upper, "lr": lr, "weight_decay": weight_decay}
@@ -85,7 +94,8 @@ class BilevelStep:
         self.optimizers = [*lower.optimizers, self.optimizer]
         self.settings = {**lower.settings, "upper": {
             **settings_of([self.optimizer]), "optimizer": described(optimizer), "order": order, "xi": xi,
-            "warm_up": warm_up, "batch_size": batch_size, "samples": len(split)}}
+            "warm_up": warm_up, "batch_size": batch_size, "samples": len(split),
+            **({"weights_first": True} if weights_first else {})}}
         self._generator = torch.Generator().manual_seed(derived_seed(seed, "upper level"))
         self._batches: Iterator[Batch] = iter(())
         self._epoch_began, self._taken = self._generator.get_state(), 0
@@ -98,12 +108,21 @@ class BilevelStep:
             above = self.next_batch()
         if warming_up:
             return self.lower(batch)
-        for parameter, gradient in zip(self.upper, self.upper_gradient(above, batch), strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
+        if self.weights_first:
+            losses = self.lower(batch)
+            self._move(above, batch)
+            return losses
+        self._move(above, batch)
         losses = self.lower(batch)
         self.optimizer.zero_grad()  # what the weights' backward pass left there
         return losses
+
+    def _move(self, above: Batch, below: Batch) -> None:
+        """One step of u."""
+        for parameter, gradient in zip(self.upper, self.upper_gradient(above, below), strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     # --- the gradient of the upper level ---
 
@@ -117,7 +136,7 @@ class BilevelStep:
             return [self._of(objective, above, self.upper) for objective in objectives]
         weights = [weight for weight, _ in self._weights()]
         rates = [group["lr"] if self.xi is None else self.xi for _, group in self._weights()]
-        slopes = gradients(self.lower_objective(below), weights)
+        slopes = gradients(self.lower_objective(below), weights, total=self.total)
         ahead = [weight - rate * self._direction(weight, slope, group)
                  for (weight, group), rate, slope in zip(self._weights(), rates, slopes, strict=True)]
         with moved(weights, ahead):
@@ -127,15 +146,17 @@ class BilevelStep:
         for gradient in both:
             direct, v = gradient[: len(self.upper)], gradient[len(self.upper) :]
             along = [rate * part for rate, part in zip(rates, v, strict=True)]
-            bent = product(lambda: self.lower_objective(below), self.upper, weights, along)
+            bent = product(lambda: self.lower_objective(below), self.upper, weights, along, self.total)
             found.append([a - b for a, b in zip(direct, bent, strict=True)])
         return found
 
     def _of(self, loss: Loss, batch: Batch, parameters: Sequence[Tensor]) -> list[Tensor]:
         value = loss(batch)
-        if not torch.isfinite(value):
-            raise NonFiniteObjective("all", value.item())
-        return gradients(value, parameters)
+        whole = value.detach().clone()
+        self.total([whole])
+        if not torch.isfinite(whole):
+            raise NonFiniteObjective("all", whole.item())
+        return gradients(value, parameters, total=self.total)
 
     def _weights(self) -> list[tuple[nn.Parameter, dict[str, Any]]]:
         """Each learning weight of the lower optimiser, with its group."""
@@ -169,7 +190,8 @@ class BilevelStep:
 
     def _epoch(self) -> Iterator[Batch]:
         self.split = self.split.to(next(self.lower.model.parameters()).device)
-        return epoch_of(self.split, self.batch_size, self._generator, self.drop_last)
+        share = (self.total.rank, self.total.size)
+        return epoch_of(self.split, self.batch_size, self._generator, self.drop_last, share)
 
     # --- what `fit` needs besides ---
 
@@ -205,22 +227,40 @@ def summed(step: StrategyStep) -> Loss:
 
 # --- derivatives ----------------------------------------------------------------------------------------
 
-def gradients(value: Tensor, parameters: Sequence[Tensor], keep: bool = False) -> list[Tensor]:
-    """The gradient of `value` in each of `parameters`, zero where it does not depend on it; `keep` its graph."""
-    return list(torch.autograd.grad(value, parameters, create_graph=keep, allow_unused=True, materialize_grads=True))
+def gradients(value: Tensor, parameters: Sequence[Tensor], keep: bool = False, total: Total = ALONE) -> list[Tensor]:
+    """The gradient of `value` in each of `parameters`, zero where it does not depend on it.
+
+    keep: its graph; then each process has that of its own share, and sums what it makes of it.
+    """
+    found = torch.autograd.grad(value, parameters, create_graph=keep, allow_unused=True, materialize_grads=True)
+    return list(found) if keep else summed_over(found, total)
 
 
-def exact_product(loss: Callable[[], Tensor], upper: Sequence[Tensor], weights: Sequence[Tensor],
-                  v: Sequence[Tensor]) -> list[Tensor]:
+def summed_over(found: Sequence[Tensor], total: Total) -> list[Tensor]:
+    """The sums of these gradients over processes."""
+    if total.size > 1:
+        found = [gradient.contiguous() for gradient in found]
+        total(found)
+    return list(found)
+
+
+def exact_product(loss: Callable[[], Tensor], upper: Sequence[Tensor], weights: Sequence[Tensor], v: Sequence[Tensor],
+                  total: Total = ALONE) -> list[Tensor]:
     """`d2L/dudw v`: the gradient in u of `<dL/dw, v>`."""
     slopes = gradients(loss(), weights, keep=True)
     projection = sum((slope * part).sum() for slope, part in zip(slopes, v, strict=True))
-    return gradients(projection, upper) if projection.requires_grad else [torch.zeros_like(p) for p in upper]
+    if not projection.requires_grad:
+        projection = projection + 0 * sum(parameter.flatten()[:1].sum() for parameter in upper)
+    return gradients(projection, upper, total=total)
 
 
 def central_difference(loss: Callable[[], Tensor], upper: Sequence[Tensor], weights: Sequence[Tensor],
-                       v: Sequence[Tensor]) -> list[Tensor]:
-    """`d2L/dudw v` from two gradients of L in u, on both sides of w; both see the same dropout and noise."""
+                       v: Sequence[Tensor], total: Total = ALONE) -> list[Tensor]:
+    """`d2L/dudw v` from two gradients of L in u, on both sides of w; both see the same dropout and noise.
+
+    Right where L is smooth. With ReLU and max pooling the sides lie on other pieces of the net, and what is divided by
+    `2 eps` is a jump: on a small supernet of cells it was off by 0.6 to 2.5 times itself.
+    """
     norm = torch.stack([part.norm() for part in v]).norm()
     if norm == 0:
         return [torch.zeros_like(parameter) for parameter in upper]
@@ -229,7 +269,7 @@ def central_difference(loss: Callable[[], Tensor], upper: Sequence[Tensor], weig
     for sign in (1, -1):
         with moved(weights, [weight + sign * eps * part for weight, part in zip(weights, v, strict=True)]):
             with torch.random.fork_rng() if sign > 0 else contextlib.nullcontext():
-                sides.append(gradients(loss(), upper))
+                sides.append(gradients(loss(), upper, total=total))
     return [(plus - minus) / (2 * eps) for plus, minus in zip(*sides, strict=True)]
 
 
@@ -300,11 +340,18 @@ def joined(first: Batch, second: Batch) -> Batch:
     """Both batches as one; where tasks share their inputs, a task that one of them lacks is unlabelled there."""
     names = list(dict.fromkeys([*first.targets, *second.targets]))
     counts = {name: first.count(name) + second.count(name) for name in names}
+    whole = None
+    if first.whole and second.whole:
+        own = not isinstance(first.inputs, Tensor)
+        masks = [{name: batch.labelled.get(name, torch.zeros(0 if own else batch.samples, dtype=torch.bool))
+                  for name in names} for batch in (first, second)]
+        whole = Whole(first.shares, first.samples + second.samples,
+                      {name: torch.cat([mask[name] for mask in masks]) for name in names})
     if not isinstance(first.inputs, Tensor):
         def both(side: str) -> dict[str, Tensor]:
             parts = [getattr(batch, side) for batch in (first, second)]
             return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
-        return Batch(both("inputs"), both("targets"), counts)
+        return Batch(both("inputs"), both("targets"), counts, whole)
 
     def labels(batch: Batch, name: str) -> Tensor:
         if name in batch.targets:
@@ -314,4 +361,4 @@ def joined(first: Batch, second: Batch) -> Batch:
 
     targets = {name: torch.cat([labels(first, name), labels(second, name)]) for name in names}
     inputs: list[Tensor] = [batch.inputs for batch in (first, second)]
-    return Batch(torch.cat(inputs), targets, counts)
+    return Batch(torch.cat(inputs), targets, counts, whole)

@@ -1,12 +1,13 @@
 """From m task losses to the gradients of one update.
 
-Imports `files`, `strategies.base`, `strategies.gram`, `strategies.reach`, `strategies.rows`. The engine knows a
+Imports `files` and the files of this folder from `base` to `written`. The engine knows a
 model only through the few attributes of `SharingModel`; it measures what the strategy needs, asks it for weights,
 and fills `.grad`.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,10 +17,13 @@ from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ..files import unknown
-from .base import NEEDS, NonFinite, NonFiniteGradient, NonFiniteLoss, Strategy, TaskWeights, make
+from .base import NEEDS, NonFiniteGradient, NonFiniteLoss, Strategy, TaskWeights, make
+from .equal import EqualWeighting
 from .gram import MEASURES, cosines
-from .reach import Sharing, reach
+from .reach import Reach, Sharing, reach
 from .rows import Rows, at_features, at_parameters, split_at_exits
+from .shares import Agreement, Measured
+from .written import added_to, check_written, clear_error
 
 # Compiled graphs may reuse saved tensors in the backward pass, which then can run only once; here it runs once a task.
 # Set before anything can have been compiled, because changed later it would only switch off the warning.
@@ -59,12 +63,23 @@ class Engine:
     calls one task's own, such as one of its head, is shared if the losses of two tasks reach it: it makes a shared
     module behind those that the model names. A task that reaches no shared parameter is no party to a combination.
 
+    A batch may come in shares that know its counts (`Batch.parts`), one after the other or in several processes. What
+    they measure adds up, and the strategy decides once, on the sums. What is summed over processes, by `total`:
+
+        what is measured   before the decision              after it
+        losses only        losses                           .grad
+        at="parameters"    losses, rows                     .grad of the tasks' own parameters
+        at="features"      losses, local Gram matrices      .grad
+
+    total: see `training.distributed`; None for one process.  scale: what losses are multiplied by, a power of two, so
+        that gradients fit into half precision; all that is measured and written is divided by it.
     losses: after `backward`, the task losses as float64 numbers on the CPU, NaN where absent.
     Raises ValueError when strategy and model cannot be combined.
     """
 
     def __init__(self, model: SharingModel, strategy: Strategy | str = "ew", at: str = "parameters",
-                 diagnostics: bool = False):
+                 diagnostics: bool = False, total: Any = None):
+        refuse_wrapped(model)
         if at not in ("parameters", "features"):
             raise ValueError(f"at={at!r} is not known; use 'parameters' or 'features'.")
         strategy = make(strategy) if isinstance(strategy, str) else strategy
@@ -75,12 +90,15 @@ class Engine:
         if not self.tasks:
             raise ValueError(f"{type(model).__name__} has no heads, so there is no task to learn.")
         self._measures = strategy.needs != "losses" or diagnostics
-        if at == "features" and strategy.needs == "module_grams":
-            raise ValueError(f"{type(strategy).__name__} looks at the gradients of single modules, which a "
-                             "representation does not have; use at='parameters'.")
+        if at == "features" and (strategy.needs == "module_grams" or strategy.by_entry):
+            raise ValueError(f"{type(strategy).__name__} looks at the gradients of single modules, or of earlier "
+                             "steps, which a representation does not have; use at='parameters'.")
         if strategy.tasks != self.tasks:
             known = list(getattr(model, "tasks", []))  # tasks tell their kind, names do not
             strategy.bind(known if [getattr(task, "name", None) for task in known] == self.tasks else self.tasks)
+        self.total, self.scale, self._several = total, 1.0, total is not None and total.size > 1
+        if self._several:
+            self.check_shares()
         self.losses: Tensor | None = None
         self._grams: Float64[Tensor, "modules m m"] | None = None
         self._reaching: Bool[Tensor, "modules m"] | None = None
@@ -115,21 +133,83 @@ class Engine:
         Raises `NonFiniteLoss` and `NonFiniteGradient`, KeyError for an unknown task, ValueError for losses that
         cannot be differentiated and when there is none at all. After an error every `.grad` is what it was before.
         """
+        return self.decide(self.measure(losses, auxiliary, keep_graph=False))
+
+    def measure(self, losses: Mapping[str, Tensor], auxiliary: Tensor | None = None,
+                keep_graph: bool = True) -> Measured:
+        """What the losses of a batch, or of a share of it, measure; `.grad` and the strategy stay as they are.
+
+        keep_graph: leave the graph as it is, for what `decide` may be given.  Raises what `backward` raises.
+        """
         scalars = self._scalars(losses)
         for name, loss in scalars.items():
             if not loss.requires_grad:
                 raise ValueError(f"The loss of task {name!r} does not depend on any trainable parameter; was it "
                                  "detached, computed under no_grad, or is everything frozen?")
-        with _clear_error(), added_to([*self._learning, *self.strategy.parameters()]):
-            return (self._combine if self._measures else self._weigh)(scalars, auxiliary)
+        scalars, auxiliary = {name: self._scaled(loss) for name, loss in scalars.items()}, self._scaled(auxiliary)
+        with clear_error():
+            if self._measures:
+                return self._rows(scalars, auxiliary, keep_graph)
+            stacked = torch.stack(list(scalars.values()))
+            return Measured(scalars, stacked.detach().double() / self.scale, auxiliary, stacked)
+
+    def decide(self, measured: Measured, auxiliary: Tensor | None = None) -> TaskWeights:
+        """Ask the strategy, once for all shares in `measured`, and add the gradients to `.grad`; returns the weights.
+
+        auxiliary: one more loss, if `measure` was not given it.  Raises what `backward` raises.
+        """
+        if auxiliary is not None:
+            measured = replace(measured, auxiliary=self._scaled(auxiliary))
+        with self._writing():
+            return self._finish(measured, [measured, *measured.others])
+
+    def accumulate(self, shares: Callable[[bool], Iterable[tuple[Mapping[str, Tensor], Tensor | None]]]) -> TaskWeights:
+        """As `backward`, for a batch that comes in shares of which no two need be in memory at a time.
+
+        shares: `shares(True)` gives losses and auxiliary loss of one share after the other, `shares(False)` losses
+            without graph. At parameters, and with equal weights, one pass is enough. Else there is one for losses or
+            Gram matrices, and one more with the weights, in which chance must be the same.
+        """
+        self.check_shares()
+
+        def measured() -> Iterator[Measured]:
+            for losses, auxiliary in shares(True):
+                yield self.measure(losses, auxiliary, keep_graph=False)
+
+        with self._writing():
+            if self.at == "parameters" if self._measures else isinstance(self.strategy, EqualWeighting):
+                first = None
+                for share in measured():
+                    ones = torch.ones(len(self.tasks), dtype=torch.float64)
+                    self._pass(share, TaskWeights(ones, ones))
+                    first = share if first is None else first.add(share)
+                    first.others.clear()
+                return self._finish(first, [])
+            if self._measures:
+                numbers = [share.numbers() for share in measured()]
+            else:
+                with torch.no_grad():
+                    scalars = [self._scalars(losses) for losses, _ in shares(False)]
+                    numbers = [Measured(some, torch.stack(list(some.values())).double()) for some in scalars]
+            for share in numbers[1:]:
+                numbers[0].add(share)
+            return self._finish(numbers[0], measured())
 
     def look_again(self, losses: Mapping[str, Tensor]) -> None:
         """Hand the losses of the same batch after the update to a strategy that asked for them."""
         before = self.losses
         scalars = self._scalars(losses)
-        self._look(scalars, torch.stack(list(scalars.values())).detach().double())
+        losses = torch.stack(list(scalars.values())).detach().double()
+        if self._several:
+            self.total([losses])
+        self._look(scalars, losses)
         self.strategy.after_step(self.losses)
         self.losses = before
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with clear_error(), added_to([*self._learning, *self.strategy.parameters()]):
+            yield
 
     # --- losses -----------------------------------------------------------------------------------------
 
@@ -163,34 +243,10 @@ class Engine:
             self.losses[present] = host[: len(scalars)]
         return host[len(scalars) :], present
 
-    def _weigh(self, scalars: dict[str, Tensor], auxiliary: Tensor | None) -> TaskWeights:
-        """Strategies that need losses only: one ordinary backward pass of the weighted sum."""
-        stacked = torch.stack(list(scalars.values()))
-        _, present = self._look(scalars, stacked.detach().double())
-        self._grams = None
-        weights = self.strategy.weights(self.losses, None, present)
-        if weights.shared.dim() != 1:
-            raise ValueError(f"{type(self.strategy).__name__} gives weights by module; it must say "
-                             "needs='module_grams'.")
-        rows = [self.tasks.index(name) for name in scalars]
-        on_heads = (stacked * weights.heads[rows].to(stacked)).sum()
-        shared: list[nn.Parameter] = []
-        if not torch.equal(weights.shared, weights.heads):
-            sharing = self._sharing.as_reached(reach(scalars).whole, self._trained)
-            shared = [parameter for group in sharing.modules for parameter in group]
-        if not shared:
-            (on_heads if auxiliary is None else on_heads + auxiliary).backward()
-        else:
-            # The first call stops at the heads: only the tasks' own parameters are asked for.
-            own = [parameter for name in scalars for parameter in sharing.own[name]]
-            if own:
-                on_heads.backward(inputs=own, retain_graph=True)
-            on_shared = (stacked * weights.shared[rows].to(stacked)).sum()
-            on_shared.backward(inputs=shared, retain_graph=auxiliary is not None)
-            if auxiliary is not None:
-                auxiliary.backward()
-        self._check_written(scalars, auxiliary)
-        return weights
+    def _scaled(self, loss: Any) -> Any:
+        if loss is None or self.scale == 1:
+            return loss
+        return loss.to(torch.promote_types(loss.dtype, torch.float32)) * self.scale
 
     # --- what the model says of itself ------------------------------------------------------------------
 
@@ -215,34 +271,121 @@ class Engine:
 
     # --- gradients --------------------------------------------------------------------------------------
 
-    def _combine(self, scalars: dict[str, Tensor], auxiliary: Tensor | None) -> TaskWeights:
-        """Measure each task's gradient, ask the strategy, write the combination."""
-        here = torch.tensor([self.tasks.index(name) for name in scalars])
-        reached = reach(scalars, self.model.exits)
+    def _rows(self, scalars: dict[str, Tensor], auxiliary: Tensor | None, keep_graph: bool) -> Measured:
+        """Each task's gradient."""
+        reached = self._reached(scalars, auxiliary)
         sharing = self._sharing.as_reached(reached.whole, self._trained)
         cut = split_at_exits(scalars, self.model.exits, reached.near, sharing)
+        grams = None
         if self.at == "features":
             rows = at_features(cut, sharing.modules)
+            grams = rows.grams(self.scale)
         else:
-            rows = at_parameters(cut, sharing.modules, keep_graph=auxiliary is not None)
+            rows = at_parameters(cut, sharing.modules, keep_graph=keep_graph or auxiliary is not None)
+            if self._several:
+                places = [parameter for group in rows.places for parameter in group]
+                rows.reached = torch.tensor([[id(p) in reached.whole[name] for name in scalars] for p in places],
+                                            dtype=torch.bool).view(-1, len(scalars))
+            for block in (block for blocks in rows.modules for block in blocks if self.scale != 1):
+                block /= self.scale
         losses = torch.stack([loss.detach().double() for loss in scalars.values()])
-        host, present = self._look(scalars, torch.cat([losses, rows.grams().flatten()]))
-        self._grams = self._laid_out(host.view(-1, len(scalars), len(scalars)), here)
-        reaching = rows.reaching()
-        self._reaching = reaching.new_zeros(len(reaching), len(self.tasks)).index_copy(1, here, reaching)
-        self._check_gradients()
+        reaching = rows.reaching() if self.at == "features" else None
+        return Measured(scalars, losses / self.scale, auxiliary, None, cut, rows, grams, reaching)
 
-        gram = {"losses": None, "gradients": None, "gram": self._grams.sum(0), "module_grams": self._grams}
-        weights = self.strategy.weights_among(self._reaching, self.losses, gram[self.strategy.needs], present)
-        direction = self._direction(rows, here) if self.strategy.needs == "gradients" else None
-        still = rows.write(weights.shared.index_select(-1, here), direction, keep_graph=auxiliary is not None)
-        cut.write_own(weights.heads[here])
-        if auxiliary is not None:
-            auxiliary.backward()
-            self._check_written(scalars, auxiliary)
+    def _finish(self, measured: Measured, shares: Iterable[Measured]) -> TaskWeights:
+        """Ask the strategy, then pass the graphs of `shares`, and write what `measured` has itself."""
+        here = torch.tensor([self.tasks.index(name) for name in measured.scalars])
+        weights, direction = self._weights(measured, here)
+        share, alone = measured, measured.rows is not None and measured.grams is None
+        for share in shares:
+            self._pass(share, weights, direction)
+        if alone:
+            measured.cut.write_own(weights.heads[here])
+        auxiliary = share.auxiliary
+        if self._several:
+            summed = measured.rows.places if alone and auxiliary is None else []
+            self.agreement.sum_written(_leaves(share.scalars, auxiliary), [id(p) for group in summed for p in group])
+        for parameter in self._learning if self.scale != 1 else ():
+            if parameter.grad is not None:
+                parameter.grad /= self.scale
+        still = measured.rows.write(weights.shared.index_select(-1, here), direction) if alone else []
+        if not self._measures or auxiliary is not None or self.scale != 1:
+            check_written(self._learning, share.scalars, auxiliary)
         for parameter in still:  # no step: neither momentum nor decay shall move a module with zero weights
             parameter.grad = torch.zeros_like(parameter) if self.strategy.zero_is_a_step else None
         return weights
+
+    def _weights(self, measured: Measured, here: Tensor) -> tuple[TaskWeights, Tensor | None]:
+        """What the strategy says to the sums over processes, and its direction if it gives one."""
+        rows, losses, grams = measured.rows, measured.losses, measured.grams
+        if self._several:
+            blocks = [] if rows is None else [block for some in rows.modules for block in some]
+            self.total([losses, *(blocks if grams is None else [grams])])
+        if not self._measures:
+            _, present = self._look(measured.scalars, losses)
+            self._grams = None
+            weights = self.strategy.weights(self.losses, None, present)
+            if weights.shared.dim() != 1:
+                raise ValueError(f"{type(self.strategy).__name__} gives weights by module; it must say "
+                                 "needs='module_grams'.")
+            return weights, None
+        grams = rows.grams() if grams is None else grams
+        host, present = self._look(measured.scalars, torch.cat([losses, grams.flatten()]))
+        self._grams = self._laid_out(host.view(-1, len(here), len(here)), here)
+        reaching = rows.reaching() if measured.reaching is None else measured.reaching
+        self._reaching = reaching.new_zeros(len(reaching), len(self.tasks)).index_copy(1, here, reaching)
+        self._check_gradients()
+        gram = {"losses": None, "gradients": None, "gram": self._grams.sum(0), "module_grams": self._grams}
+        weights = self.strategy.weights_among(self._reaching, self.losses, gram[self.strategy.needs], present)
+        return weights, self._direction(rows, here) if self.strategy.needs == "gradients" else None
+
+    def _pass(self, share: Measured, weights: TaskWeights, direction: Tensor | None = None) -> None:
+        """Pass the graph of one share: all that its gradients did not measure, or that wait for the weights."""
+        scalars, auxiliary = share.scalars, share.auxiliary
+        here = torch.tensor([self.tasks.index(name) for name in scalars])
+        if share.stacked is None:
+            if share.grams is not None:
+                share.rows.write(weights.shared[here], direction, keep_graph=auxiliary is not None)
+                share.cut.write_own(weights.heads[here])
+            if auxiliary is not None:
+                auxiliary.backward()
+            return
+        on_heads = (share.stacked * weights.heads[here].to(share.stacked)).sum()
+        shared: list[nn.Parameter] = []
+        if not torch.equal(weights.shared, weights.heads):
+            sharing = self._sharing.as_reached(self._reached(scalars, auxiliary).whole, self._trained)
+            shared = [parameter for group in sharing.modules for parameter in group]
+        if not shared:
+            (on_heads if auxiliary is None else on_heads + auxiliary).backward()
+            return
+        # The first call stops at the heads: only the tasks' own parameters are asked for.
+        own = [parameter for name in scalars for parameter in sharing.own[name]]
+        if own:
+            on_heads.backward(inputs=own, retain_graph=True)
+        on_shared = (share.stacked * weights.shared[here].to(share.stacked)).sum()
+        on_shared.backward(inputs=shared, retain_graph=auxiliary is not None)
+        if auxiliary is not None:
+            auxiliary.backward()
+
+    # --- over processes ---------------------------------------------------------------------------------
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """What several processes agree on; forgotten after each epoch."""
+        return Agreement(self.total, self._learning, self._trained)
+
+    def _reached(self, scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> Reach:
+        found = reach(scalars, self.model.exits)
+        if self._several:
+            agreed = self.agreement.reached(_leaves(scalars, auxiliary))
+            found.whole = {name: agreed[name] for name in scalars}
+        return found
+
+    def check_shares(self) -> None:
+        """Raise ValueError for what cannot be computed from shares of a batch."""
+        if self.at == "features" and self.strategy.needs == "gradients":
+            raise ValueError(f"{type(self.strategy).__name__} decides on the entries of the representation of a whole "
+                             "batch, and cannot in shares of it; use at='parameters', or accumulate=1 in one process.")
 
     def _direction(self, rows: Rows, here: Tensor) -> Tensor:
         gradients = rows.matrix()
@@ -266,70 +409,22 @@ class Engine:
             if not value < float("inf"):
                 raise NonFiniteGradient(name, value)
 
-    def _check_written(self, scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> None:
-        """One number for all gradients: only if it is not finite, look for whose they are."""
-        written = [p for p in self._learning if p.grad is not None]
-        gradients = [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in written]
-        norm = torch.nn.utils.get_total_norm(gradients).item()
-        if not norm < float("inf"):
-            bad = [id(p) for p, gradient in zip(written, gradients, strict=True) if not torch.isfinite(gradient).all()]
-            if bad:  # and not only large numbers, whose squares are infinite
-                raise self._culprit(bad, norm, scalars, auxiliary)
+def refuse_wrapped(model: Any) -> None:
+    """Raise ValueError for a model in DistributedDataParallel."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ValueError("This model is wrapped in DistributedDataParallel, which sums gradients in hooks that the "
+                         "gradients of single tasks never meet: replicas would drift apart. Give fit the model itself, "
+                         "and total=training.distributed.Processes().")
 
-    def _culprit(self, bad: Sequence[int], value: float, scalars: Mapping[str, Tensor],
-                 auxiliary: Tensor | None) -> NonFinite:
-        """Whose gradients are not finite in the parameters `bad` (ids), of which one or more reach each.
 
-        Who is alone in reaching one of them has it for certain. If nobody is, all remain who reach every one.
-        """
-        if auxiliary is not None and not torch.isfinite(auxiliary):
-            return NonFiniteLoss("auxiliary", auxiliary.item())
-        parts = dict(scalars) if auxiliary is None else {**scalars, "auxiliary": auxiliary}
-        reached = reach(parts).whole
-        users = [[name for name in parts if key in reached[name]] for key in bad]
-        certain = [name for name in parts if [name] in users]
-        possible = certain[:1] or [name for name in parts if all(name in some for some in users)] or list(parts)
-        return NonFiniteGradient(" or ".join(possible), value)
+def _leaves(scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> dict[str, Any]:
+    """What each loss reaches, an auxiliary one too."""
+    return reach({**scalars, **({} if auxiliary is None else {"auxiliary": auxiliary})}).whole
 
 
 def among(gram: Float64[Tensor, "m m"], tasks: Bool[Tensor, "m"]) -> Float64[Tensor, "k k"]:
     """The rows and columns of `tasks`."""
     return gram[tasks][:, tasks]
-
-
-@contextlib.contextmanager
-def added_to(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """What is written to `.grad` inside is added, at the end, to what is there; after an error all is as before."""
-    earlier = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
-    for parameter, _ in earlier:
-        parameter.grad = None
-    try:
-        yield
-    except BaseException:
-        for parameter in parameters:
-            parameter.grad = None
-        for parameter, gradient in earlier:
-            parameter.grad = gradient
-        raise
-    for parameter, gradient in earlier:
-        if parameter.grad is not None:
-            gradient += parameter.grad
-        parameter.grad = gradient
-
-
-@contextlib.contextmanager
-def _clear_error() -> Iterator[None]:
-    """Say in this project's terms what autograd means by a graph that is gone, or that it cannot pass twice."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "double backward" in str(error):
-            raise RuntimeError("A loss contains gradients (it was made with create_graph=True), and a compiled model "
-                               "cannot give gradients of gradients. Train this model with compile=False.") from error
-        if "second time" not in str(error):
-            raise
-        raise RuntimeError("The graph behind these losses is gone: backward was called on them before. Compute the "
-                           "predictions and losses anew for each step.") from error
 
 
 def backward(losses: Mapping[str, Tensor], model: SharingModel, strategy: Strategy | str = "ew",

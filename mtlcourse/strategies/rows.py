@@ -42,6 +42,12 @@ class Cut:
                     _add(parameter, gradient * weight)  # a product is memory of its own, also for weight 1
 
 
+    def add(self, other: "Cut") -> None:
+        """Add the own gradients of another share."""
+        self.gradients = [[b if a is None else a if b is None else a + b for a, b in zip(*pair, strict=True)]
+                          for pair in zip(self.gradients, other.gradients, strict=True)]
+
+
 def split_at_exits(losses: Mapping[str, Tensor], exits: Exits | None, near: Mapping[str, Leaves],
                    sharing: Sharing) -> Cut:
     """Cut each task at its exits, and let the heads' part of the backward pass run, all heads in one call.
@@ -100,18 +106,33 @@ class Rows:
         by_module = self.reached.split([len(blocks) for blocks in self.modules])
         return torch.stack([some.any(0) for some in by_module]) if by_module else self.reached
 
-    def grams(self) -> Float64[Tensor, "modules m m"]:
-        """The Gram matrix of each module, block by block: products in the blocks' precision, sums in float64."""
+    def grams(self, scale: float = 1.0) -> Float64[Tensor, "modules m m"]:
+        """The Gram matrix of each module, block by block: products in the blocks' precision, sums in float64.
+
+        scale: what the rows are too large by; then products are of rows put right in float32, or what is more exact.
+        """
         grams = torch.zeros(len(self.modules), self.m, self.m, dtype=torch.float64, device=self.device)
         for gram, blocks in zip(grams, self.modules, strict=True):
             for block in blocks:
-                flat = block.view(self.m, -1)
+                flat = _flat(block)
+                if scale != 1:
+                    flat = flat.to(torch.promote_types(flat.dtype, torch.float32)) / scale
                 gram += flat @ flat.T
         return (grams + grams.mT) / 2  # matrix products need not be symmetric to the last bit
 
+    def add(self, other: "Rows") -> None:
+        """Add the rows of another share, which must be gradients of the same places."""
+        if [id(place) for group in self.places for place in group] != [id(p) for group in other.places for p in group]:
+            raise ValueError("Two shares of a batch reach different shared parameters, so their gradients do not add "
+                             "up; take whole batches.")
+        self.reached |= other.reached
+        for blocks, others in zip(self.modules, other.modules, strict=True):
+            for block, more in zip(blocks, others, strict=True):
+                block += more
+
     def matrix(self) -> Float[Tensor, "m n"]:
         """All gradients in one matrix, a row a task."""
-        blocks = [block.view(self.m, -1) for blocks in self.modules for block in blocks]
+        blocks = [_flat(block) for blocks in self.modules for block in blocks]
         return torch.cat(blocks, 1) if blocks else torch.zeros(self.m, 0, device=self.device)
 
     def write(self, weights: Float64[Tensor, "*modules m"], direction: Float[Tensor, "n"] | None = None,
@@ -133,7 +154,7 @@ class Rows:
             w = on_device[k] if weights.dim() == 2 else on_device
             for block, place, by_some in zip(blocks, places, reached, strict=True):
                 if direction is None:
-                    flat = w.to(block.dtype) @ block.view(self.m, -1)
+                    flat = w.to(block.dtype) @ _flat(block)
                 else:
                     flat = direction[start : start + place.numel()]
                     start += place.numel()
@@ -213,7 +234,13 @@ def at_features(cut: Cut, modules: Sequence[Parameters]) -> Rows:
                 torch.tensor(list(reached.values()), dtype=torch.bool).view(-1, len(cut.names)), parameters)
 
 
+def _flat(block: Float[Tensor, "m ..."]) -> Float[Tensor, "m n"]:
+    return block.view(len(block), block.numel() // len(block))  # of no samples, too
+
+
 def _add(parameter: Tensor, gradient: Tensor) -> None:
+    if gradient.stride() != parameter.stride():  # fused optimisers go through memory, whatever its order
+        gradient = torch.empty_like(parameter).copy_(gradient)
     if parameter.grad is None:
         parameter.grad = gradient
     else:

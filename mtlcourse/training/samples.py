@@ -1,6 +1,6 @@
 """What a trained model did on every sample of a split: enough to compute, resample and certify every measure.
 
-Imports `files`, `metrics`, `tasks`, `void`, and its folder's `evaluation`.
+Imports `files`, `metrics`, `tasks`, `void`, and its folder's `distributed` and `evaluation`.
 """
 
 import json
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
-from torch import Tensor, nn
+from torch import Tensor, from_numpy, nn
 
 from .. import metrics
 from ..files import content_hash
 from ..tasks import Problem, Task
 from ..void import has_target
+from .distributed import ALONE, Total
 from .evaluation import Scores, evaluate
 
 WIDE = 128  # numbers a sample; of wider measures, which are histograms, a run keeps nothing but the value
@@ -112,23 +113,33 @@ def per_sample(model: nn.Module, problem: Problem, split: str = "test", batch_si
     return keep.samples(problem, split)
 
 
-def scores_and_samples(model: nn.Module, problem: Problem) -> tuple[Scores, Samples]:
+def scores_and_samples(model: nn.Module, problem: Problem, total: Total = ALONE) -> tuple[Scores, Samples]:
     """What `evaluate` and `per_sample` say of the test split, in one pass; without rows of more than `WIDE` numbers."""
     keep = Keeping(problem, WIDE)
-    return evaluate(model, problem, keep=keep), keep.samples(problem, "test")
+    scores, samples = evaluate(model, problem, keep=keep, total=total), keep.samples(problem, "test")
+    if total.size > 1:  # each process has its own rows, and zero elsewhere
+        total([from_numpy(values) for rows in samples.rows.values() for values in rows.values()])
+        labelled = {task: mask.astype(np.uint8) for task, mask in samples.labelled.items()}
+        total([from_numpy(mask) for mask in labelled.values()])
+        samples.labelled = {task: mask.astype(bool) for task, mask in labelled.items()}
+    return scores, samples
 
 
 def hash_data(problem: Problem, split: str = "test") -> str | None:
     """Which data a split holds, and in which order: runs on different data cannot be compared.
 
-    None if they do not lie in memory. Groups do not count.
+    None if they lie neither in memory nor in a converted set. What is outside counts where it has the split's name;
+    groups do not.
     """
     part = getattr(problem, split)
+    if hasattr(part, "hash"):
+        return part.hash()
     if not hasattr(part, "targets"):
         return None
     inputs, targets = part.inputs, part.targets
     return content_hash([*([inputs] if not isinstance(inputs, dict) else [inputs[name] for name in sorted(inputs)]),
-                         *(targets[name] for name in sorted(targets))])
+                         *(targets[name] for name in sorted(targets)),
+                         *([problem.outside[split]] if split in problem.outside else [])])
 
 
 class Keeping:

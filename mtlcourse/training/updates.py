@@ -1,10 +1,12 @@
 """One update from one batch: the step that `training.fit` repeats, and a loop of one's own can.
 
-Imports `files`, `tasks`, `strategies`, `identity`. Searches and staged procedures bring step objects of their own and
-reuse the loop around them.
+Imports `files`, `tasks`, `strategies`, `distributed`, `identity`. Searches and staged procedures bring step objects of
+their own and reuse the loop around them.
 """
 
 import contextlib
+import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -13,13 +15,29 @@ import torch
 from torch import Tensor, nn
 
 from ..files import derived_seed, unknown
-from ..strategies import Engine, Strategy, TaskWeights, average, make
+from ..strategies import Engine, NonFiniteGradient, Strategy, TaskWeights, average, make
+from ..strategies.engine import refuse_wrapped
 from ..tasks import Batch, Task, mean_losses
+from .distributed import ALONE, Total
 from .identity import described
 
+
+def nesterov(groups: Any, **options: Any) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum 0.9, for weights that may get their first gradients at different times.
+
+    torch's fused step fails where some weights have momentum and others not yet; from zeros all begin alike.
+    """
+    optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options)
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return optimizer
+
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-HOOKS = ("auxiliary_loss", "param_groups", "after_backward", "after_step", "on_epoch_end")
+    "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "nesterov": nesterov}
+HOOKS = ("auxiliary_loss", "param_groups", "after_backward", "after_step", "on_epoch_end", "passed")
+SCALE, GOOD = 2.0**16, 2_000  # of losses in half precision: where it starts, and after how many steps it is doubled
 
 
 @runtime_checkable
@@ -57,13 +75,17 @@ class StrategyStep:
     tasks: with their losses, or names.  model, engine, optimizer: what acts; the optimiser holds the strategy's own
         parameters too, so they come with its state.  forward: the compiled model, if any.
     autocast: makes the context in which forward and losses run.  settings: see `Step`.
+    accumulate: how many parts of a batch go one after the other, see `Engine.accumulate`; the engine's `total` sums
+        over processes. An auxiliary loss is divided by the number of shares.
+    scaling: losses are scaled up, so that their gradients fit into half precision. A step whose gradients are not
+        finite is left out, and the scale halved; after 2,000 good steps it is doubled.
     The model's optional hooks are called in the order forward, `auxiliary_loss`, `after_backward`,
     `after_step`; `on_epoch_end` after each epoch.
     """
 
     def __init__(self, tasks: Sequence[Any], model: nn.Module, engine: Engine, optimizer: torch.optim.Optimizer,
                  forward: Callable | None = None, autocast: Callable = contextlib.nullcontext,
-                 settings: Mapping[str, Any] | None = None):
+                 settings: Mapping[str, Any] | None = None, accumulate: int = 1, scaling: bool = False):
         self.tasks, self.model, self.engine, self.optimizer = tasks, model, engine, optimizer
         self.forward, self.autocast = model if forward is None else forward, autocast
         self.settings = {"strategy": described(engine.strategy), "at": engine.at, **(settings or {})}
@@ -72,8 +94,15 @@ class StrategyStep:
         self.auxiliary, self.auxiliaries = torch.zeros(()), 0  # the sum of auxiliary losses since the last look
         self.sums, self.counts = [torch.zeros(len(engine.tasks), dtype=torch.float64) for _ in range(2)]
         self.hooks: dict[str, Callable] = {name: getattr(model, name) for name in HOOKS if hasattr(model, name)}
+        self.total: Total = engine.total or ALONE
+        self.accumulate, self.scaling, self.good, self.left_out = accumulate, scaling, 0, False
+        engine.scale = SCALE if scaling else 1.0
+        if accumulate > 1 or self.total.size > 1:
+            check_shares(model, engine)
 
     def __call__(self, batch: Batch) -> dict[str, float]:
+        if self.accumulate > 1:
+            return self._in_parts(batch)
         losses, auxiliary = self.losses(batch)
         if not losses:
             self.optimizer.zero_grad(set_to_none=True)
@@ -81,20 +110,60 @@ class StrategyStep:
         self.backward(losses, auxiliary)
         return self.update(again=lambda: self.task_losses(batch))
 
+    def _in_parts(self, batch: Batch) -> dict[str, float]:
+        """The same, one part of the batch after the other, all with the same chance, as if it had been thrown once."""
+        self.optimizer.zero_grad(set_to_none=True)
+        parts, chance, auxiliaries, passes = batch.parts(self.accumulate), _chance(), [], []
+        if not any(batch.count(name) for name in self.engine.tasks):
+            with torch.no_grad():
+                self.forward(parts[0].inputs)  # for chance to go on as if the batch had been whole
+            return {}
+
+        def shares(graph: bool, chance: list[Tensor] = chance) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
+            auxiliaries.clear()
+            passes.clear()
+            for part in parts:
+                _set_chance(chance)
+                losses, auxiliary = self.losses(part) if graph else (self.task_losses(part), None)
+                yield losses, auxiliary
+                auxiliaries.extend([] if auxiliary is None else [auxiliary.detach()])
+                passes.extend([self.hooks["passed"]()] if "passed" in self.hooks else [])
+
+        def again() -> dict[str, Tensor]:
+            found = [losses for losses, _ in shares(False, _chance())]
+            return {name: sum(losses[name] for losses in found) for name in found[0]}
+
+        fill = functools.partial(self.engine.accumulate, shares)
+        self._filled(fill, {}, lambda: sum(auxiliaries) if auxiliaries else None, lambda: passes)
+        return self.update(again)
+
     def backward(self, losses: Mapping[str, Tensor], auxiliary: Tensor | None = None) -> TaskWeights:
         """Fill `.grad` with this step's gradients, in place of what was there; returns the weights that were used.
 
         losses, auxiliary: as `Engine.backward` takes them, which raises what it raises.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        weights = self.engine.backward(losses, auxiliary)
-        self.prepared = True
-        if auxiliary is not None:
-            self.auxiliary, self.auxiliaries = auxiliary.detach() + self.auxiliary.to(auxiliary), self.auxiliaries + 1
+        return self._filled(lambda: self.engine.backward(losses, auxiliary), losses, lambda: auxiliary)
+
+    def _filled(self, fill: Callable[[], TaskWeights], losses: Mapping[str, Tensor], auxiliary: Callable,
+                passes: Callable | None = None) -> TaskWeights:
+        """Have `fill` fill `.grad`, and note what there is to note."""
+        self.prepared, self.left_out = True, False
+        try:
+            weights = fill()
+        except NonFiniteGradient:
+            if self.engine.scale <= 1:
+                raise
+            self.engine.scale, self.good, self.left_out = self.engine.scale / 2, 0, True
+            nothing = torch.zeros(len(self.engine.tasks), dtype=torch.float64)
+            return TaskWeights(nothing, nothing)
+        if (found := auxiliary()) is not None:
+            self.auxiliary, self.auxiliaries = found.detach() + self.auxiliary.to(found), self.auxiliaries + 1
         if self.engine.diagnostics:
             self.seen.append(self.engine.seen)
         if "after_backward" in self.hooks:
-            self.hooks["after_backward"](losses, weights)
+            shared = {"total": self.total, "passes": passes() if passes else None}
+            self.hooks["after_backward"](losses, weights, **(shared if passes or self.total.size > 1 else {}))
         return weights
 
     def update(self, again: Callable[[], Mapping[str, Tensor]] | None = None) -> dict[str, float]:
@@ -109,11 +178,16 @@ class StrategyStep:
         if strategy.looks_again and again is None:
             raise ValueError(f"{type(strategy).__name__} looks at the losses of the same batch once more after the "
                              "update: give update(again=function), a function without arguments that computes them.")
-        self.optimizer.step()
-        self.steps, self.prepared = self.steps + 1, False
-        if "after_step" in self.hooks:
-            self.hooks["after_step"](self.steps)
-        if strategy.looks_again:
+        self.prepared = False
+        if not self.left_out:
+            self.optimizer.step()
+            self.steps += 1
+            if self.scaling:
+                self.good += 1
+                self.engine.scale *= 1 if self.good % GOOD else 2
+            if "after_step" in self.hooks:
+                self.hooks["after_step"](self.steps)
+        if strategy.looks_again and not self.left_out:
             with torch.no_grad():
                 self.engine.look_again(again())
         here = ~values.isnan()
@@ -122,10 +196,12 @@ class StrategyStep:
         return {name: value for name, value in zip(self.engine.tasks, values.tolist(), strict=True) if value == value}
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Each present task's mean loss on `batch`, and the model's auxiliary loss if it has one."""
+        """Each present task's mean loss on `batch`, and the model's auxiliary loss if it has one; a share its part."""
         with self.autocast(), explained(self.model, batch):
             predictions = self.forward(batch.inputs)
             auxiliary = self.hooks["auxiliary_loss"](batch, predictions) if "auxiliary_loss" in self.hooks else None
+            if auxiliary is not None and batch.shares > 1:
+                auxiliary = auxiliary / batch.shares
             return mean_losses(self.tasks, predictions, batch), auxiliary
 
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -138,6 +214,8 @@ class StrategyStep:
         diagnostics `{"shared": {measure: mean}, "module_1": ...}`."""
         seen, auxiliary, count = self.seen, self.auxiliary, self.auxiliaries
         self.seen, self.auxiliary, self.auxiliaries = [], torch.zeros(()), 0
+        if count:
+            self.total([auxiliary])
         of_model = {"model": {"auxiliary_loss": auxiliary.item() / count}} if count else {}
         return of_model | average(seen, self.engine.tasks)
 
@@ -150,6 +228,8 @@ class StrategyStep:
 
     def on_epoch_end(self, epoch: int, mean_losses: dict[str, float]) -> None:
         self.epoch = epoch
+        if self.total.size > 1:
+            self.engine.agreement.known.clear()
         self.sums.zero_()
         self.counts.zero_()
         values = [mean_losses.get(name, float("nan")) for name in self.engine.tasks]
@@ -161,7 +241,8 @@ class StrategyStep:
         strategy = self.engine.strategy
         return {"optimizer": self.optimizer.state_dict(), "strategy": dict(strategy.state_dict()),
                 "generator": strategy.generator.get_state(), "steps": self.steps, "epoch": self.epoch,
-                "sums": self.sums, "counts": self.counts}
+                "sums": self.sums, "counts": self.counts, "seen": self.seen, "auxiliary": self.auxiliary,
+                "auxiliaries": self.auxiliaries, "scale": self.engine.scale, "good": self.good}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
@@ -170,17 +251,23 @@ class StrategyStep:
         self.steps, self.epoch = state["steps"], state["epoch"]
         self.sums.copy_(state["sums"])
         self.counts.copy_(state["counts"])
+        self.seen, self.auxiliary = state.get("seen", []), state.get("auxiliary", self.auxiliary)
+        self.auxiliaries, self.good = state.get("auxiliaries", 0), state.get("good", 0)
+        self.engine.scale = state.get("scale", self.engine.scale)
 
 
 def make_step(tasks: Sequence[Task | str], model: nn.Module, strategy: Strategy | str = "ew", *, at: str = "parameters",
               lr: float = 1e-3, weight_decay: float = 0.0, optimizer: str | Callable = "adam", precision: str = "auto",
-              compile: bool | str = False, seed: int = 0, diagnostics: bool = False) -> StrategyStep:
+              compile: bool | str = False, seed: int = 0, diagnostics: bool = False, accumulate: int = 1,
+              total: Total | None = None) -> StrategyStep:
     """The step that `fit` takes by default: strategy bound to the tasks, one optimiser over all that learns.
 
     tasks: of the model; names do where the losses are computed outside.
     Other arguments as in `training.fit`; the model is on its device already.
-    Raises ValueError for tasks that are not the model's, and for `compile` with a model that differentiates twice.
+    Raises ValueError for tasks that are not the model's, for `compile` with a model that differentiates twice, for a
+    model wrapped in DistributedDataParallel, and for what cannot be trained in shares, see `check_shares`.
     """
+    refuse_wrapped(model)
     if compile and getattr(model, "differentiates_twice", False):
         raise ValueError(f"{type(model).__name__} needs gradients of gradients, which a compiled model cannot give. "
                          "Train it with compile=False.")
@@ -200,8 +287,33 @@ def make_step(tasks: Sequence[Task | str], model: nn.Module, strategy: Strategy 
     if compile:
         forward = torch.compile(model, backend=compile if isinstance(compile, str) else "inductor")
     optimizer = make_optimizer(optimizer, groups + strategy.param_groups(), lr)
-    return StrategyStep(tasks, model, Engine(model, strategy, at, diagnostics), optimizer, forward,
-                        autocast(next(model.parameters()).device, precision), settings)
+    return StrategyStep(tasks, model, Engine(model, strategy, at, diagnostics, total), optimizer, forward,
+                        autocast(next(model.parameters()).device, precision), settings, accumulate,
+                        precision == "float16")
+
+
+def check_shares(model: nn.Module, engine: Engine) -> None:
+    """Raise ValueError for what does not add up over the shares of a batch, with the reason."""
+    engine.check_shares()
+    norms = [name for name, layer in model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if norms:
+        raise ValueError(f"{type(model).__name__} has batch norm ({norms[0]}), whose statistics of a share are not "
+                         "those of the batch. Use group norm, or accumulate=1 in one process.")
+    hook = getattr(model, "after_backward", None)
+    if hook is not None and "total" not in inspect.signature(hook).parameters:
+        raise ValueError(f"{type(model).__name__}.after_backward(losses, weights) would see shares of a batch: let it "
+                         "take total= and passes=, as RotoGrad's does, or use accumulate=1 in one process.")
+
+
+def _chance() -> list[Tensor]:
+    """The states of torch's random generators."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
+
+
+def _set_chance(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state)
 
 
 @contextlib.contextmanager
@@ -225,7 +337,7 @@ def explained(model: nn.Module, batch: Batch) -> Iterator[None]:
 
 
 def make_optimizer(optimizer: str | Callable, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    """An optimiser by name ("adam", "adamw", "sgd"), or from a function that takes parameter groups.
+    """An optimiser by name ("adam", "adamw", "sgd", "nesterov"), or from a function that takes parameter groups.
 
     Raises ValueError for an unknown name.
     """
@@ -237,11 +349,11 @@ def make_optimizer(optimizer: str | Callable, groups: list[dict[str, Any]], lr: 
 
 
 def autocast(device: torch.device, precision: str) -> Callable:
-    """What makes the context of one forward pass: nothing for float32, bfloat16 autocast otherwise."""
+    """What makes the context of one forward pass: nothing for float32, autocast otherwise."""
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     if precision == "float32":
         return contextlib.nullcontext
-    if precision != "bfloat16":
-        raise ValueError(f"precision={precision!r} is not known; use 'auto', 'float32' or 'bfloat16'.")
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    if precision not in ("bfloat16", "float16"):
+        raise ValueError(f"precision={precision!r} is not known; use 'auto', 'float32', 'bfloat16' or 'float16'.")
+    return lambda: torch.autocast(device.type, dtype=getattr(torch, precision))

@@ -444,3 +444,10 @@ def test_a_look_again_asks_for_no_auxiliary_loss():
     p = problem()
     step = make_step(p.tasks, made(p), strategies.make("famo"))
     assert set(step(batch_of(p))) == {"kind", "size", "big"}
+
+
+def test_a_batch_without_any_label_has_no_regulariser():
+    some = problem()
+    model = models.SRDML(some)
+    batch = Batch(some.train.inputs[:1], {}, dict.fromkeys(some.task_names, 0))
+    assert model.auxiliary_loss(batch, model(batch.inputs)) is None

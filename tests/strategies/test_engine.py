@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtlcourse import models, strategies
 from mtlcourse.strategies import Engine, NonFiniteGradient, NonFiniteLoss, backward
+from mtlcourse.tasks import mean_losses
+from tests.problems import small
 from tests.strategies.nets import (
     EVERY,
     NAMES,
@@ -360,6 +362,10 @@ def test_what_cannot_be_combined_is_refused_when_constructed():
         Engine(model, "pcgard")
     with pytest.raises(ValueError, match="GradNorm looks at the gradients of single modules"):
         Engine(model, "gradnorm", "features")
+    for name in ("moco", "db-mtl", "excess-mtl"):
+        for strategy in (strategies.make(name), strategies.Chain(strategies.make("uw"), strategies.make(name))):
+            with pytest.raises(ValueError, match="looks at the gradients .* of earlier steps"):
+                Engine(model, strategy, "features")
     plain, _ = model_and_batch(Plain)
     with pytest.raises(ValueError, match="`needs` of Fixed 'everything'. Known"):
         Engine(model, Fixed(W, needs="everything"))
@@ -425,3 +431,20 @@ def test_backward_is_the_engine_in_one_call():
     used = backward(losses(), model, Fixed(W, HEADS))
     assert used.shared.tolist() == W
     check(model, losses(), W, HEADS)
+
+
+@pytest.mark.parametrize("at", ["parameters", "features"])
+def test_gradients_lie_in_memory_as_their_parameters_do(at):
+    """Fused optimisers go through memory in its order, and would give one number's gradient to another."""
+    problem = small(("kind", "size", "big"))
+    model = models.HPS(problem)
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            parameter.data = parameter.data.T.contiguous().T
+    batch = next(problem.train.batches(8))
+    Engine(model, "pcgrad", at).backward(mean_losses(problem.tasks, model(batch.inputs), batch))
+    assert all(parameter.grad.stride() == parameter.stride() for parameter in model.parameters())
+    before = [parameter.detach() - 0.1 * parameter.grad for parameter in model.parameters()]
+    torch.optim.SGD(model.parameters(), lr=0.1, fused=True).step()
+    for parameter, wanted in zip(model.parameters(), before, strict=True):
+        assert torch.allclose(parameter, wanted, rtol=0, atol=1e-6)

@@ -18,7 +18,7 @@ from ...training import Run
 from ...training.identity import described
 from ...training.procedures import Build, Setting
 from ...training.updates import StrategyStep
-from ..bilevel import BilevelStep, Loss, gradients, halves
+from ..bilevel import BilevelStep, Loss, gradients, halves, summed_over
 from ..searching import lower_step, not_negative, settings_of
 
 COMBINATIONS = ("linear", "monotone")
@@ -97,6 +97,9 @@ class ImplicitStep(BilevelStep):
 
     def __init__(self, *arguments: Any, combination: LearnedCombination, terms: int = 3, **options: Any):
         super().__init__(*arguments, order="exact", **options)
+        if combination.combination != "linear" and self.total.size > 1:
+            raise ValueError("A monotone combination of the losses of a share is no share of that of the batch's; use "
+                             "combination=linear, or one process.")
         self.terms, self.combination = terms, combination
         self.settings["upper"] |= {"combination": described(combination), "terms": terms}
         self.optimizer.register_step_post_hook(lambda *_: combination.project())
@@ -121,12 +124,12 @@ class ImplicitStep(BilevelStep):
             found.append([a - b for a, b in zip(direct, mixed, strict=True)])
         return found
 
-    @staticmethod
-    def _product(slopes: Sequence[Tensor], parameters: Sequence[Tensor], v: Sequence[Tensor]) -> list[Tensor]:
+    def _product(self, slopes: Sequence[Tensor], parameters: Sequence[Tensor], v: Sequence[Tensor]) -> list[Tensor]:
         """The gradient in `parameters` of `<slopes, v>`: with the weights themselves, H v."""
         bent = [(slope, part) for slope, part in zip(slopes, v, strict=True) if slope.requires_grad]  # others are zero
-        return list(torch.autograd.grad([slope for slope, _ in bent], parameters, [part for _, part in bent],
-                                        retain_graph=True, allow_unused=True, materialize_grads=True))
+        found = torch.autograd.grad([slope for slope, _ in bent], parameters, [part for _, part in bent],
+                                    retain_graph=True, allow_unused=True, materialize_grads=True)
+        return summed_over(found, self.total)
 
     def seen_so_far(self) -> dict[str, dict[str, float]]:
         """For the history, after each epoch: every task's last "weight", and what the engine has seen."""

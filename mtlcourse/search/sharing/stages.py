@@ -54,7 +54,7 @@ def search_and_retrain(problem: Problem, model: Searched, strategy: Any, setting
         loss = summed(step)
 
         def with_regularizer(batch: Batch) -> Tensor:
-            return loss(batch) + model.regularizer()
+            return loss(batch) + model.regularizer() / batch.shares
         return with_regularizer
 
     stages = {"search": search(problem, model, make("ew"), setting, upper=model.architecture_parameters(),
