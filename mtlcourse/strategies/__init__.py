@@ -1,7 +1,8 @@
 """Strategies: how m task losses become one update."""
 
-from .balance import Aligned, EqualProjections, FairShares, NashBargaining
+from .balance import Aligned, ConflictFree, EqualProjections, FairShares, NashBargaining
 from .base import (
+    DirectionStrategy,
     GramStrategy,
     NonFinite,
     NonFiniteGradient,
@@ -16,14 +17,33 @@ from .base import (
 from .chain import Chain
 from .difficulty import BalancedWeighting, Curriculum, Maximum, SmoothTchebycheff, SoftMaximum
 from .engine import Engine, backward
-from .equal import EqualWeighting
+from .equal import EqualWeighting, FixedWeighting
 from .graddrop import GradientSignDropout
 from .gradnorm import GradNorm
 from .gram import average
 from .notice import ConflictNoticing
-from .shortest import ConflictAverse, MultipleGradientDescent, UnconflictingProjection
+from .preference import CosineScalarization, PenaltyBoundary
+from .priority import PriorityConstrained
+from .robust import Krum, TrimmedMean
+from .shortest import (
+    ConflictAverse,
+    DirectionOriented,
+    DualProjection,
+    MultipleGradientDescent,
+    UnconflictingProjection,
+)
+from .smoothing import SmoothedWeights
 from .surgery import GradientClipping, GradientVaccine, ProjectConflicting
-from .weighting import DynamicWeightAverage, FastAdaptiveWeighting, GeometricLoss, RandomWeighting, UncertaintyWeighting
+from .tracking import DualBalancing, ExcessRisk, GradientCorrection
+from .weighting import (
+    DynamicWeightAverage,
+    FastAdaptiveWeighting,
+    GeometricLoss,
+    RandomGradientWeighting,
+    RandomWeighting,
+    ScaleLearning,
+    UncertaintyWeighting,
+)
 
 # Names as methods use them ("hps+pcgrad"), in the order in which tables list them.
 for _name, _strategy in {
@@ -56,13 +76,35 @@ for _name, _strategy in {
     "notice": ConflictNoticing,
     # from gradients to a direction
     "graddrop": GradientSignDropout,
+    # chosen beforehand, and tuned
+    "fixed": FixedWeighting,
+    # losses once more
+    "imtl-l": ScaleLearning,
+    "cosmos": CosineScalarization,
+    "pbi": PenaltyBoundary,
+    # gradients once more
+    "config": ConflictFree,
+    "dualproj": DualProjection,
+    "sdmgrad": DirectionOriented,
+    "pcd": PriorityConstrained,
+    "rgw": RandomGradientWeighting,
+    "krum": Krum,
+    "cr-mogm": SmoothedWeights,
+    # gradients to a direction once more; the last three remember them
+    "trimmed-mean": TrimmedMean,
+    "moco": GradientCorrection,
+    "db-mtl": DualBalancing,
+    "excess-mtl": ExcessRisk,
 }.items():
     register(_name)(_strategy)
 
-__all__ = ["Aligned", "BalancedWeighting", "Chain", "ConflictAverse", "ConflictNoticing", "Curriculum",
-           "DynamicWeightAverage", "Engine", "EqualProjections", "EqualWeighting", "FairShares",
-           "FastAdaptiveWeighting", "GeometricLoss", "GradNorm", "GradientClipping", "GradientSignDropout",
-           "GradientVaccine", "GramStrategy", "Maximum", "MultipleGradientDescent", "NashBargaining", "NonFinite",
-           "NonFiniteGradient", "NonFiniteLoss", "ProjectConflicting", "RandomWeighting", "SmoothTchebycheff",
-           "SoftMaximum", "Strategy", "TaskWeights", "UncertaintyWeighting", "UnconflictingProjection", "average",
-           "backward", "combine", "make", "names", "register"]
+__all__ = ["Aligned", "BalancedWeighting", "Chain", "ConflictAverse", "ConflictFree", "ConflictNoticing",
+           "CosineScalarization", "Curriculum", "DirectionOriented", "DirectionStrategy", "DualBalancing",
+           "DualProjection", "DynamicWeightAverage", "Engine", "EqualProjections", "EqualWeighting", "ExcessRisk",
+           "FairShares", "FastAdaptiveWeighting", "FixedWeighting", "GeometricLoss", "GradNorm", "GradientClipping",
+           "GradientCorrection", "GradientSignDropout", "GradientVaccine", "GramStrategy", "Krum", "Maximum",
+           "MultipleGradientDescent", "NashBargaining", "NonFinite", "NonFiniteGradient", "NonFiniteLoss",
+           "PenaltyBoundary", "PriorityConstrained", "ProjectConflicting", "RandomGradientWeighting",
+           "RandomWeighting", "ScaleLearning", "SmoothTchebycheff", "SmoothedWeights", "SoftMaximum", "Strategy",
+           "TaskWeights", "TrimmedMean", "UncertaintyWeighting", "UnconflictingProjection", "average", "backward",
+           "combine", "make", "names", "register"]

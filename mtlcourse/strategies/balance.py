@@ -1,4 +1,4 @@
-"""Gradient combination by balance: IMTL-G, Nash-MTL, FairGrad, Aligned-MTL.
+"""Gradient combination by balance: IMTL-G, Nash-MTL, FairGrad, Aligned-MTL, ConFIG.
 
 Imports `strategies.algebra`, `strategies.base`. Each asks that the direction means the same to every
 task, in some sense: the same projection, the same relative gain, the same fair share, the same length.
@@ -141,3 +141,25 @@ class Aligned(GramStrategy):
         kept = values > len(K) * RESOLUTION * values[-1]
         values, V = values[kept], V[:, kept]
         return np.sqrt(values[0]) * V @ (V.sum(0) / np.sqrt(values))
+
+
+class ConflictFree(MovingStrategy):
+    """ConFIG: a direction that makes the same angle with every gradient, as long as all their shadows on it together.
+
+    With unit gradients `u_t = g_t / |g_t|`, the unit vector e along `U^+ 1` has the same product with every u_t; `d =
+    (sum_t g_t . e) e`. As U^+ = U^T C^+ for their cosines C, `b = C^+ 1` are weights of unit gradients and `d = (n^T C
+    b / b^T C b) sum_t b_t u_t`, n_t = |g_t|. Weights may be negative. Heads keep their own unweighted gradients.
+
+    Scale: as printed; equal weighting's for identical gradients. A task with zero gradient gets weight zero.
+    Source: Liu, Chu and Thuerey, ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks, 2024,
+    equation 2. The pseudo-inverse takes eigenvalues of C above m times the precision of float32. If no direction has
+    the same positive product with all (two opposite gradients), nothing moves.
+
+    >>> ConflictFree().among(np.eye(2), np.array([3.0, 1.0])).round(6).tolist()  # |d| = 4 / sqrt 2, along u_1 + u_2
+    [0.666667, 2.0]
+    """
+
+    def among(self, C: Matrix, n: Vector) -> Vector:
+        b = np.linalg.pinv(C, rcond=len(n) * RESOLUTION, hermitian=True).sum(1)
+        square = b @ C @ b
+        return np.zeros_like(n) if square <= len(n) * RESOLUTION else (n @ C @ b) / square * b / n

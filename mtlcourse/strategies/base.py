@@ -78,6 +78,7 @@ class Strategy(nn.Module):
     needs = "losses"
     kind = "loss"
     looks_again = False  # True: the step computes the losses once more after the update, see `after_step`
+    by_entry = False  # True: it remembers gradients entry by entry, which are the same in each step at parameters only
     zero_is_a_step = False  # True: a module with a zero row of weights gets a zero gradient in place of None
 
     _given: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
@@ -219,6 +220,28 @@ class GramStrategy(Strategy):
               here: Int[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
         """Weights of the k tasks of this step, whose places among all m are `here`; K is not zero."""
         raise TypeError(f"{type(self).__name__} must define solve(K, losses, here).")
+
+
+class DirectionStrategy(Strategy):
+    """Base of the strategies that no weights describe: a subclass defines `direction`, from the gradients themselves.
+
+    Heads keep their own, unweighted gradients. `here` says which tasks the step has, for `direction` to leave out the
+    others' rows, which are zero.
+    """
+
+    needs = "gradients"
+    kind = "gradient"
+
+    def bind(self, tasks: Sequence[Any], generator: torch.Generator | None = None) -> Strategy:
+        super().bind(tasks, generator)
+        self.here = torch.ones(self.m, dtype=torch.bool)
+        return self
+
+    def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
+                present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        self.here = all_present(losses, present)
+        heads = self.here.double()
+        return TaskWeights(shared=torch.full_like(heads, float("nan")), heads=heads)
 
 
 def check_finite(gram: Float64[Tensor, "*modules m m"] | None, tasks: Sequence[str]) -> None:

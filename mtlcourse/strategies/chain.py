@@ -32,7 +32,7 @@ class Chain(Strategy):
         self.loss, self.gradient = loss, gradient
         self.needs = gradient.needs if loss.needs == "losses" else loss.needs
         self.looks_again = loss.looks_again or gradient.looks_again
-        self.zero_is_a_step = gradient.zero_is_a_step
+        self.by_entry, self.zero_is_a_step = gradient.by_entry, gradient.zero_is_a_step
 
     @property
     def remembers(self) -> bool:

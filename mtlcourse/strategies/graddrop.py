@@ -1,13 +1,13 @@
-"""GradDrop, the one strategy that no Gram matrix describes. Imports `strategies.base`."""
+"""GradDrop: signs by chance, at each coordinate. Imports `strategies.base`."""
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from .base import Strategy, TaskWeights, all_present
+from .base import DirectionStrategy
 
 
-class GradientSignDropout(Strategy):
+class GradientSignDropout(DirectionStrategy):
     """Gradient sign dropout (GradDrop): let chance decide, at each coordinate, whether ups or downs count.
 
     At each coordinate `P = (1 + sum_t g_t / sum_t |g_t|) / 2`, the positive share; with U uniform on [0, 1], fresh for
@@ -19,14 +19,6 @@ class GradientSignDropout(Strategy):
     at="features"; on parameters it is a variant of ours. Needs all m gradients in one matrix, which takes as much
     memory again.
     """
-
-    needs = "gradients"
-    kind = "gradient"
-
-    def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
-                present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
-        heads = all_present(losses, present).double()
-        return TaskWeights(shared=torch.full_like(heads, float("nan")), heads=heads)
 
     def direction(self, gradients: Float[Tensor, "m n"],
                   losses: Float64[Tensor, "m"] | None = None) -> Float[Tensor, "n"]:

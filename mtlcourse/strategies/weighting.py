@@ -1,4 +1,4 @@
-"""Loss weighting that balances how tasks learn: UW, DWA, GLS, RLW, FAMO.
+"""Loss weighting that balances how tasks learn: UW, IMTL-L, DWA, GLS, RLW and RGW, FAMO.
 
 Imports `strategies.base`. All of them are functions from m losses to m weights; the weights act on the
 losses, so on shared parameters and heads alike.
@@ -83,6 +83,46 @@ class UncertaintyWeighting(LossStrategy):
 
     def param_groups(self) -> list[dict[str, Any]]:
         return own_group(self.log_variances, self.lr)
+
+
+class ScaleLearning(LossStrategy):
+    """IMTL-L: learn a scale for each loss, so that all scaled losses are alike.
+
+    minimise `sum_t e^(s_t) L_t - s_t` over the logarithms s of the scales, learned with the model. Weights: `e^(s_t)`,
+    on shared parameters and heads; where s has settled, `e^(s_t) L_t = 1`. With IMTL-G behind it this is IMTL:
+    `hps+imtl-l+imtl-g`.
+
+    lr: learning rate of s (default: the model's).
+    Scale: as printed; one at the start.
+    Source: Liu et al., Towards Impartial Multi-task Learning, 2021, section 3.2: scales e^s with the base e. It is
+    uncertainty weighting of classifications with s = -v, its objective doubled. Here s has no weight decay.
+    Raises ValueError for a loss below zero, for which the objective has no minimum.
+
+    >>> strategy = ScaleLearning().bind(["left", "right"])
+    >>> strategy.weights(torch.tensor([0.5, 3.0]).double()).shared.tolist()
+    [1.0, 1.0]
+    >>> [scale.grad.item() for scale in strategy.log_scales]
+    [-0.5, 2.0]
+    """
+
+    not_negative = True
+
+    def __init__(self, lr: Number | None = None):
+        super().__init__()
+        self.lr = None if lr is None else positive("lr", lr)
+
+    def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
+        super().bind(tasks, generator)
+        self.log_scales = scalars(self.m, 0.0)
+        return self
+
+    def weigh(self, losses: Float64[Tensor, "k"], here: Tensor) -> Float64[Tensor, "k"]:
+        weights = torch.stack([parameter.detach() for parameter in self.log_scales])[here].exp()
+        write_gradients(self.log_scales, here, weights * losses - 1)
+        return weights
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        return own_group(self.log_scales, self.lr)
 
 
 def write_gradients(parameters: nn.ParameterList, here: Tensor, gradients: Float64[Tensor, "k"]) -> None:
@@ -182,6 +222,27 @@ class RandomWeighting(LossStrategy):
             return len(here) * uniform / uniform.sum()
         normal = torch.randn(self.m, generator=self.generator, dtype=torch.float64)
         return len(here) * torch.softmax(normal[here], 0)
+
+
+class RandomGradientWeighting(RandomWeighting):
+    """Random gradient weighting (RGW): RLW's random weights on the gradients of shared parameters only.
+
+    `w = m softmax(z)`, z_t standard normal, fresh in each step. Heads keep their own unweighted gradients.
+
+    distribution: as for RLW.
+    Scale: weights sum to m.
+    Source: Lin et al., Reasonable Effectiveness of Random Weighting, 2022, section 3.1.
+
+    >>> weights = RandomGradientWeighting().bind(["left", "right"]).weights(torch.ones(2).double())
+    >>> round(weights.shared.sum().item(), 6), weights.heads.tolist()
+    (2.0, [1.0, 1.0])
+    """
+
+    kind = "gradient"
+
+    def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
+                present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
+        return TaskWeights(super().weights(losses, gram, present).shared, all_present(losses, present).double())
 
 
 class FastAdaptiveWeighting(LossStrategy):

@@ -97,7 +97,7 @@ def steps(m: int) -> None:
     verdict("PCGrad over TorchJD's default", times["pcgrad"] / times["torchjd_default"], 0.6)
     if m == 8:
         verdict("at='features' over equal weighting", times["mgda_at_features"] / times["ew"], 1.3)
-    for name in ("pcgrad", "cagrad", "mamg", "upgrad", "nash"):
+    for name in ("pcgrad", "cagrad", "mamg", "upgrad", "nash", "config", "dualproj", "sdmgrad", "pcd", "cr-mogm"):
         verdict(f"solver's share of a step, {name}", solver_share(model, losses, name), 0.05)
 
 
@@ -159,7 +159,8 @@ def solvers(m: int) -> None:
     theirs = {"pcgrad": aggregation.PCGradWeighting(), "mgda": aggregation.MGDAWeighting(),
               "cagrad": aggregation.CAGradWeighting(c=0.4), "imtl-g": aggregation.IMTLGWeighting(),
               "aligned": aggregation.AlignedMTLWeighting(), "fairgrad": aggregation.FairGradWeighting(alpha=2.0),
-              "gradvac": aggregation.GradVacWeighting()}
+              "gradvac": aggregation.GradVacWeighting(), "pcd": aggregation.PCDWeighting(),
+              "krum": aggregation.KrumWeighting(0)}
     others = {f"torchjd_{name}": lambda weighting=weighting: weighting(single) for name, weighting in theirs.items()}
     for name, function in (("mgda", lambda w, K: w @ K @ w), ("cagrad", lambda w, K: w @ K.mean(0) + 0.4 * np.sqrt(
             K.mean() * (w @ K @ w)))):

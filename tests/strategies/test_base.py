@@ -11,7 +11,7 @@ from tests.problems import TASKS
 def test_names_begin_with_those_of_the_course_in_its_order():
     assert strategies.names()[:14] == ["ew", "uw", "dwa", "gls", "rlw", "gradnorm", "max", "smax", "cl", "bmtl", "mgda",
                                        "pcgrad", "cagrad", "mamg"]
-    assert len(set(strategies.names())) == len(strategies.names()) == 24
+    assert len(set(strategies.names())) == len(strategies.names()) == 39
 
 
 def test_unknown_names_and_options_show_the_known_ones():
@@ -33,6 +33,19 @@ def test_unknown_names_and_options_show_the_known_ones():
     ("fairgrad", {"alpha": 0}, "alpha is 0"),
     ("gradnorm", {"alpha": -1}, "alpha is -1"), ("gradnorm", {"lr": 0}, "lr is 0"),
     ("uw", {"kind": "count"}, "regression"), ("famo", {"lr": -1}, "lr is -1"),
+    ("fixed", {"left": -1}, "'left' is -1"), ("fixed", {"left": True}, "'left' is True"),
+    ("fixed", {"left": float("nan")}, "'left' is nan"), ("fixed", {"left": float("inf")}, "'left' is inf"),
+    ("imtl-l", {"lr": 0}, "lr is 0"), ("cosmos", {"lam": -1}, "lam is -1"), ("pbi", {"theta": -1}, "theta is -1"),
+    ("pbi", {"preferences": [1, 0]}, "preference is 0"), ("cosmos", {"preferences": [-1, 1]}, "preference is -1"),
+    ("sdmgrad", {"lam": float("inf")}, "lam is inf"), ("pcd", {"tau": 1.5}, "tau is 1.5"),
+    ("pcd", {"beta": 1}, "beta is 1"), ("rgw", {"distribution": "beta"}, "uniform"),
+    ("krum", {"byzantine": -1}, "byzantine is -1"), ("krum", {"selected": 0}, "selected is 0"),
+    ("trimmed-mean", {"trim": True}, "trim is True"), ("cr-mogm", {"alpha": 1}, "alpha is 1"),
+    ("cr-mogm", {"of": "mgad"}, "Known: mgda"), ("cr-mogm", {"of": "uw"}, "'losses'"),
+    ("moco", {"beta": 0}, "beta is 0"), ("moco", {"rho": -1}, "rho is -1"), ("moco", {"normalise": "l2"}, "loss"),
+    ("moco", {"gamma_power": -1}, "gamma_power is -1"), ("db-mtl", {"beta": 1}, "beta is 1"),
+    ("db-mtl", {"power": -1}, "power is -1"), ("excess-mtl", {"eta": 0}, "eta is 0"),
+    ("excess-mtl", {"warm_up": 0}, "warm_up is 0"),
 ])
 def test_options_that_make_no_sense_are_refused(name, options, words):
     with pytest.raises(ValueError, match=words):

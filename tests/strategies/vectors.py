@@ -1,7 +1,10 @@
-"""Random task gradients of chosen rank and scale, as matrices with a row a task."""
+"""Random task gradients of chosen rank and scale, as matrices with a row a task, and steps of strategies with them."""
 
 import torch
 from hypothesis import strategies as st
+
+from mtlcourse.strategies import Strategy, make
+from mtlcourse.strategies.gram import cosines
 
 
 def gradients(tasks: int, n: int = 30, rank: int | None = None, scale: float = 1.0, uneven: float = 0.0,
@@ -30,3 +33,35 @@ def stationary_gradients(tasks: int, scale: float = 1.0, seed: int = 0) -> torch
     weights = torch.rand(tasks - 1, 1, generator=generator, dtype=torch.float64) + 0.2
     rows[-1] = -(weights * rows[:-1]).sum(0)
     return scale * rows
+
+
+def vector(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def bound(name: str, m: int, **options) -> Strategy:
+    return make(name, **options).bind([f"t{t}" for t in range(m)], torch.Generator().manual_seed(0))
+
+
+def step(strategy, rows, losses=None, present=None):
+    """One step as the engine makes it, rows and losses of absent tasks left out: direction and weights of heads."""
+    losses = torch.ones(len(rows), dtype=torch.float64) if losses is None else losses
+    if present is not None:
+        rows, losses = rows * present[:, None], torch.where(present, losses, float("nan"))
+    found = strategy.weights(losses, rows @ rows.T if strategy.needs == "gram" else None, present)
+    if strategy.needs == "gradients":
+        return strategy.direction(rows, losses), found.heads
+    return found.shared @ rows, found.heads
+
+
+def close(found, expected, scale, rtol=1e-6):
+    assert (found - expected).norm() <= rtol * scale, (found, expected)
+
+
+def longest(rows) -> float:
+    return rows.norm(dim=1).max().item()
+
+
+def spread(rows, least=1e-4) -> bool:
+    """Whether gradients are far from depending on one another, where rounding decides."""
+    return bool(torch.linalg.eigvalsh(cosines(rows @ rows.T))[0] > least)

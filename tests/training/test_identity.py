@@ -16,7 +16,8 @@ from mtlcourse.training.identity import described
 from tests.problems import small
 from tests.training.test_loop import Countdown
 
-OPTIONS = [(name, option) for name in strategies.names()
+# Those of "fixed" are named after tasks, see TWO.
+OPTIONS = [(name, option) for name in strategies.names() if name != "fixed"
            for option in inspect.signature(strategies.make(name).__class__).parameters]
 
 
@@ -46,7 +47,7 @@ def another(name: str, option: str):
     except Exception as error:  # whatever it says: perhaps it names what is known
         known = re.findall(r"[\w\-/()^+]+(?=[,.])", str(error).partition("Known: ")[2])
     numbers = [default * 0.5, default + 1] if isinstance(default, int | float) and not isinstance(default, bool) else []
-    for value in [*known, *numbers, not default, 0.3, [0.3, 0.7], (0.0, 1.0, 0.25)]:
+    for value in [*known, *numbers, not default, 0.3, [0.3, 0.7], (0.0, 1.0, 0.25), "size"]:
         try:
             if value != default and described(make(name, **{option: value}).bind(["kind", "size"])):
                 return value
@@ -67,6 +68,8 @@ TWO = {
     "coefficients": (lambda: make("bmtl", h="poly", coefficients=(0.0, 1.0, 0.5)),
                      lambda: make("bmtl", h="poly", coefficients=(0.0, 1.0, 5.0))),
     "preferences": (lambda: make("stch", preferences=[0.5, 0.5]), lambda: make("stch", preferences=[0.9, 0.1])),
+    "fixed weights": (lambda: make("fixed", kind=2), lambda: make("fixed", kind=3)),
+    "a fixed weight of another task": (lambda: make("fixed", kind=2), lambda: make("fixed", size=2)),
     "a transform": (lambda: make("bmtl", h=lambda z: z**2), lambda: make("bmtl", h=lambda z: z**3)),
     "what a transform encloses": (lambda: make("bmtl", h=power(2)), lambda: make("bmtl", h=power(3))),
     "a partial": (lambda: make("bmtl", h=functools.partial(torch.pow, exponent=2)),
