@@ -1,18 +1,21 @@
-"""The image sets of the papers' tables: what their tasks, nets and settings are. The images are not here.
+"""The image sets of the papers' tables: what their tasks, nets and settings are, and their images once they are here.
 
-Imports `losses`, `metrics`, `tasks`, its folder's `kinds` and `registry`. `describe` tells everything that
-needs no image, which is enough to build and count every model.
+Imports `losses`, `metrics`, `tasks`, its folder's `kinds`, `registry` and `sets`. `describe` tells everything that
+needs no image, which is enough to build and count every model. A script in `data_scripts` makes what `load` reads.
 """
 
 from functools import partial
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from .. import losses, metrics
+from ..files import unknown
 from ..tasks import Problem, Task
 from .kinds import Measures, classification, depth, normals, segmentation
 from .registry import register
+from .sets import read, with_holdout
 
 DEEPLAB_50 = {"name": "deeplab_resnet", "depth": 50}
 DEEPLAB_18 = {"name": "deeplab_resnet", "depth": 18}
@@ -20,38 +23,62 @@ ATTRIBUTES = ("five_o_clock_shadow", "black_hair", "blond_hair", "brown_hair", "
               "rosy_cheeks", "wearing_hat")
 
 
+FORTY = tuple("""
+    five_o_clock_shadow arched_eyebrows attractive bags_under_eyes bald bangs big_lips big_nose black_hair blond_hair
+    blurry brown_hair bushy_eyebrows chubby double_chin eyeglasses goatee gray_hair heavy_makeup high_cheekbones male
+    mouth_slightly_open mustache narrow_eyes no_beard oval_face pale_skin pointy_nose receding_hairline rosy_cheeks
+    sideburns smiling straight_hair wavy_hair wearing_earrings wearing_hat wearing_lipstick wearing_necklace
+    wearing_necktie young""".split())
+
+
 @register("cityscapes")
-def cityscapes(with_data: bool = True) -> Problem:
+def cityscapes(holdout: float | int = 0.1, seed: int = 0, root: str = "data", with_data: bool = True) -> Problem:
     """CityScapes, street scenes of 3 x 128 x 256: `segmentation` into 7 classes and `depth`.
 
-    2,975 images for training and 500 for validation. Depth is inverse, as the set has it, and zero where it is not
-    known: a reader passes it through `zero_is_void`.
+    2,975 images for training and 500 for validation, which are the test split: the papers report on them. Depth is
+    inverse, a disparity as the set has it; where that is zero it is not known, and NaN here.
+    holdout: share of the training images to choose by, taken by `seed`; 0 leaves all for training, and the published
+        validation images are then both `val` and `test`.
+    root: where `python data_scripts/cityscapes.py` put the set.
     """
     return _benchmark("cityscapes", [segmentation("segmentation", 7), depth("depth")], (128, 256), DEEPLAB_50,
-                      _dense(8), with_data)
+                      _dense(8), _held("cityscapes", root, holdout, seed, with_data))
 
 
 @register("nyuv2")
-def nyuv2(with_data: bool = True) -> Problem:
+def nyuv2(holdout: float | int = 0.1, seed: int = 0, root: str = "data", with_data: bool = True) -> Problem:
     """NYUv2, indoor scenes of 3 x 288 x 384: `segmentation` into 13 classes, `depth`, `normals`.
 
-    795 images for training and 654 for validation. In the set, a depth of zero and normals of length zero mean that
-    there is no label: a reader passes both through `zero_is_void`.
+    795 images for training and 654 for validation, which are the test split: the papers report on them. In the set, a
+    depth of zero and normals of length zero mean that there is no label; they are NaN here, and in no error.
+    holdout: share of the training images to choose by, taken by `seed`; 0 leaves all for training, and the published
+        validation images are then both `val` and `test`.
+    root: where `python data_scripts/nyuv2.py` put the set.
     """
     tasks = [segmentation("segmentation", 13), depth("depth"), normals("normals")]
-    return _benchmark("nyuv2", tasks, (288, 384), DEEPLAB_50, _dense(8), with_data)
+    splits = _held("nyuv2", root, holdout, seed, with_data)
+    return _benchmark("nyuv2", tasks, (288, 384), DEEPLAB_50, _dense(8), splits)
 
 
 @register("pascal_context")
 def pascal_context(with_data: bool = True) -> Problem:
     """PASCAL-Context: `segmentation` into 21 classes, `human_parts` into 7, `saliency`, `normals`.
 
-    4,998 images for training and 5,105 for validation. The papers do not print their size; 3 x 512 x 512 is
-    that of the work they follow for targets (K.-K. Maninis et al., Attentive Single-Tasking of Multiple Tasks, 2019).
+    4,998 images for training and 5,105 for validation, which are the test split: the papers report on them. The papers
+    do not print their size; 3 x 512 x 512 is that of the work they follow for targets (K.-K. Maninis et al., Attentive
+    Single-Tasking of Multiple Tasks, 2019).
     Saliency has one logit and the binary cross-entropy: that the loss is a cross-entropy is printed, the number of
     channels is not, and with two the size of LTB in table 3 would be missed by a hundred parameters.
-    The measures are those of chapter 5 of the thesis.
+    The measures are those of chapter 5 of the thesis. Saliency and normals are distilled from other nets. Images
+    without a person have no `human_parts`.
+    There is a description only: no script makes the set ready.
+    Raises FileNotFoundError where data are asked for.
     """
+    if with_data:
+        raise FileNotFoundError("PASCAL-Context is only described here: no script makes its images ready, because the "
+                                "list of classes that tells which pixels have normals is not here. "
+                                "data.describe('pascal_context') has its tasks, nets and settings; images of your own "
+                                "become a problem through data.DatasetSplit.")
     within: Measures = {f"within_{degrees}": partial(metrics.AngleWithin, degrees) for degrees in (11.25, 22.5, 30)}
     angles: Measures = {"mean_angle": metrics.MeanAngle, "rmse_angle": metrics.RMSEAngle, **within}
     tasks = [
@@ -60,33 +87,45 @@ def pascal_context(with_data: bool = True) -> Problem:
         Task("saliency", losses.binary_cross_entropy, {"miou": metrics.MeanIoU, "max_f": metrics.MaxF}, 1, dense=True),
         Task("normals", losses.cosine, angles, 3, dense=True, kind="regression"),
     ]
-    return _benchmark("pascal_context", tasks, (512, 512), DEEPLAB_18, _dense(32), with_data)
+    return _benchmark("pascal_context", tasks, (512, 512), DEEPLAB_18, _dense(32), {})
 
 
 @register("taskonomy")
-def taskonomy(with_data: bool = True) -> Problem:
+def taskonomy(holdout: float | int = 0.1, seed: int = 0, root: str = "data", with_data: bool = True) -> Problem:
     """Taskonomy: `segmentation` into 17 classes, `depth`, `keypoints`, `edges`, `normals`.
 
-    13,286 images of five buildings for training and 3,794 for validation. The papers do not print their size;
-    3 x 256 x 256 is that of the published images of the work they follow (T. Standley et al., Which Tasks Should
-    Be Learned Together, 2020).
+    13,286 images of five buildings for training and 3,794 for validation, which are the test split. The papers do not
+    print their size; 3 x 256 x 256 is that of the published images of the work they follow (T. Standley et al., Which
+    Tasks Should Be Learned Together, 2020). Segmentation is labelled by a net; its class 0,
+    "uncertain", is no label.
+    holdout: share of the training images to choose by, taken by `seed`; 0 leaves all for training, and the validation
+        images are then both `val` and `test`.
+    root: where `python data_scripts/taskonomy.py` put the set.
     """
     errors: Measures = {"abs_error": metrics.AbsError}
     maps = [Task(name, losses.l1, errors, 1, dense=True, kind="regression") for name in ("keypoints", "edges")]
     tasks = [segmentation("segmentation", 17), depth("depth"), *maps, normals("normals")]
-    return _benchmark("taskonomy", tasks, (256, 256), DEEPLAB_18, _dense(128), with_data)
+    splits = _held("taskonomy", root, holdout, seed, with_data)
+    return _benchmark("taskonomy", tasks, (256, 256), DEEPLAB_18, _dense(128), splits)
 
 
 @register("celeba")
-def celeba(with_data: bool = True) -> Problem:
-    """CelebA, faces of 3 x 64 x 64: nine attributes, each yes or no, as two classes.
+def celeba(attributes: str = "nine", root: str = "data", with_data: bool = True) -> Problem:
+    """CelebA, faces of 3 x 64 x 64: attributes, each yes or no, as two classes.
 
     162,770 images for training, 19,867 for validation, 19,962 for testing. The net is said to be ResNet-18; its
     printed size is that of the one for small images, with 2,048 features from a 2 x 2 grid.
+    attributes: "nine", as in the thesis, section 5.4.3, or all "forty", as MAMG and SRDML take them.
+    root: where `python data_scripts/celeba.py` put the set.
     """
-    tasks = [classification(attribute, 2) for attribute in ATTRIBUTES]
+    names = {"nine": ATTRIBUTES, "forty": FORTY}
+    if attributes not in names:
+        raise ValueError(unknown("attributes", attributes, names))
+    tasks = [classification(attribute, 2) for attribute in names[attributes]]
     encoder = {"name": "resnet", "depth": 18, "stem": "3x3", "pool": 4}
-    return _benchmark("celeba", tasks, (64, 64), encoder, {"lr": 5e-4, "batch_size": 16, "epochs": 10}, with_data)
+    paper = {"lr": 5e-4, "batch_size": 16, "epochs": 10}
+    splits = read("celeba", root, names[attributes]) if with_data else {}
+    return _benchmark("celeba", tasks, (64, 64), encoder, paper, splits)
 
 
 def zero_is_void(target: Float[Tensor, "samples channels *pixels"]) -> Float[Tensor, "samples channels *pixels"]:
@@ -107,17 +146,21 @@ def _dense(batch_size: int) -> dict[str, float]:
     return {"lr": 1e-4, "weight_decay": 1e-5, "batch_size": batch_size, "epochs": 200}
 
 
+def _held(name: str, root: str, holdout: float | int, seed: int, with_data: bool) -> dict[str, Any]:
+    """The splits of a set whose published validation images are the test split; none in a description."""
+    return with_holdout(read(name, root), holdout, seed) if with_data else {}
+
+
 def _benchmark(name: str, tasks: list[Task], size: tuple[int, int], encoder: dict, paper: dict,
-               with_data: bool) -> Problem:
-    """The description. Smaller budgets keep the paper's settings and take fewer samples and epochs."""
-    if with_data:
-        raise ValueError(
-            f"The images of {name!r} cannot be fetched by this version: it can be described and counted, not loaded. "
-            "If you have them: write a function that returns them as a Problem, with the tasks and the encoder of "
-            f"data.describe({name!r}), and name it as 'package.module:function'. The README shows how. Where a set "
-            "writes zero for depth or normals that are not known, data.benchmarks.zero_is_void masks them.")
+               splits: dict[str, Any]) -> Problem:
+    """The problem. Smaller budgets keep the paper's settings and take fewer samples and epochs.
+
+    splits: with data, train, val and test, whose images may have another size than the printed one.
+    """
     batch = paper["batch_size"]
     settings = {key: value for key, value in paper.items() if key != "epochs"}
     training = {"smoke": settings | {"samples": 2 * batch, "evaluate": 2 * batch},
                 "fast": settings | {"samples": 40 * batch}, "full": settings, "paper": paper}
-    return Problem(name, tasks, None, None, None, (3, *size), encoder, training=training)
+    shape = tuple(splits["train"].fields["inputs"].shape) if splits else (3, *size)
+    return Problem(name, tasks, splits.get("train"), splits.get("val"), splits.get("test"), shape, encoder,
+                   training=training)

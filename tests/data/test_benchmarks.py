@@ -68,12 +68,6 @@ def test_celeba_has_nine_attributes():
     assert problem.encoder["stem"] == "3x3" and problem.input_shape == (3, 64, 64)
 
 
-@pytest.mark.parametrize("name", [*PRINTED, "celeba"])
-def test_images_that_cannot_be_had_are_said_to_be(name: str):
-    with pytest.raises(ValueError, match=f"images of '{name}' cannot be fetched .* 'package.module:function'"):
-        data.load(name)
-
-
 def test_zero_depth_and_zero_normals_are_no_labels():
     depth = torch.tensor([[[[1.0, 0.0], [2.0, 0.0]]]])
     normals = torch.zeros(1, 3, 2, 2)
@@ -89,10 +83,3 @@ def test_zero_depth_and_zero_normals_are_no_labels():
         for metric in wanted.metrics.values():
             assert torch.equal(metric().statistics(guess, masked), metric().statistics(other, masked))
     assert not torch.isnan(depth).any()  # the reader's tensor is left alone
-
-
-@pytest.mark.parametrize("name", ["nyuv2", "cityscapes"])
-def test_the_descriptions_say_so(name):
-    assert "zero_is_void" in getattr(benchmarks, name).__doc__
-    with pytest.raises(ValueError, match="zero_is_void masks them"):
-        data.load(name)
