@@ -6,7 +6,8 @@ and processes can be merged, and a certificate can resample rows instead of imag
 
 Every labelled element (a sample, or a pixel of a dense task) counts the same; `VOID` and NaN targets do
 not count. Values are fractions in [0, 1], degrees, or in the target's unit, never percent. A measure of
-nothing, and one that is not defined (AUC without a positive label, say), is NaN.
+nothing, and one that is not defined (AUC without a positive label, say), is NaN. What no sum over samples can say,
+such as the accuracy under an attack, is a `Probe` of the whole model; `robustness` has what such probes are made of.
 """
 
 from .angles import AngleWithin, MeanAngle, MedianAngle, RMSEAngle
@@ -26,9 +27,12 @@ from .means import (
     PixelError,
     RelError,
 )
+from .probes import Probe
+from .robustness import aupr, average_precision, fgsm, from_uniform, pgd, pgd_accuracy, strangeness
 
 __all__ = [
     "AUC", "F1", "MAE", "MSE", "R2", "RESOLUTION", "RMSE", "AbsError", "Accuracy", "AngleWithin", "Brier",
     "DepthWithin", "ErrorRate", "MaxF", "MeanAngle", "MeanIoU", "MedianAngle", "Metric", "PixelAccuracy", "PixelError",
-    "Precision", "RMSEAngle", "Recall", "RelError", "Share", "relative_change", "without_rounding",
+    "Precision", "Probe", "RMSEAngle", "Recall", "RelError", "Share", "aupr", "average_precision", "fgsm",
+    "from_uniform", "pgd", "pgd_accuracy", "relative_change", "strangeness", "without_rounding",
 ]

@@ -32,7 +32,8 @@ def falling(run: Run) -> dict[str, float]:
     stage that has two, E epochs in all, and q = E / 4 rounded down, at least 1. A straight line gives about a
     quarter, a curve that has become flat about 0, and one that rises again a negative number. How far the loss
     still falls relative to its *level* would not tell: a net that hardly began to learn falls as slowly as one
-    that is done. A task with fewer than two epochs is not in the result.
+    that is done. A task with fewer than two epochs is not in the result. For a target domain, of which training sees no
+    label, it is that of the source.
 
     >>> import pandas as pd
     >>> losses = enumerate([1.0, 0.5, 0.4, 0.375, 0.375])
@@ -51,4 +52,5 @@ def falling(run: Run) -> dict[str, float]:
         if len(curve) > 1:  # a later stage takes the place of an earlier one
             whole, last = np.ptp(curve), curve[-1 - max(1, len(curve) // 4)] - curve[-1]
             found[str(task)] = float(last / whole) if whole else 0.0
-    return found
+    source = run.config.get("source")
+    return found | dict.fromkeys(run.metrics, found[source]) if source in found else found
