@@ -1,7 +1,9 @@
 """Architecture learning: bilevel optimisation, and the searches that stand on it."""
 
+from .alignment import AlignmentNetwork, AlignmentSpace
 from .bilevel import BilevelStep, halves, summed
 from .searching import search
 from .sharing import ProgressiveSupernet, Supernet
 
-__all__ = ["BilevelStep", "ProgressiveSupernet", "Supernet", "halves", "search", "summed"]
+__all__ = ["AlignmentNetwork", "AlignmentSpace", "BilevelStep", "ProgressiveSupernet", "Supernet", "halves",
+           "search", "summed"]
