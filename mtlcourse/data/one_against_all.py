@@ -19,7 +19,7 @@ from ..tasks import Problem, Task, TensorSplit
 from .kinds import binary
 from .multidigits import CLASSES, DIGIT, source_digits
 from .registry import register
-from .splits import generator, split_sizes
+from .splits import at_most, generator, mixed, split_sizes
 
 DIGITS = tuple(f"digit_{label}" for label in range(CLASSES))
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # in label order
@@ -52,11 +52,11 @@ def digits_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: in
     (10, 10)
     """
     sizes = split_sizes(train, val, test)
-    _at_most(sum(sizes.values()), 5_000, f"{train} + {val} + {test} digits")
+    at_most(sum(sizes.values()), 5_000, f"{train} + {val} + {test} digits")
     splits: dict[str, Any] = dict.fromkeys(sizes)
     if with_data:
         images, labels = source_digits()
-        order = _mixed(labels, generator(seed, "digits_mtl/order"))
+        order = mixed(labels, generator(seed, "digits_mtl/order"))
         # The others at the two ends, so that they stay when there are fewer for training.
         rows = {"train": order[test : test + train], "val": order[len(order) - val :], "test": order[:test]}
         splits = {split: _split(images[:, None], labels, rows[split], DIGITS) for split in sizes}
@@ -139,12 +139,12 @@ def check_cifar(images: np.ndarray, labels: np.ndarray) -> None:
 
 def _cifar_splits(arrays: dict[str, np.ndarray], sizes: dict[str, int], inputs: str, seed: int) -> dict[str, Any]:
     groups = len(CIFAR) if inputs == "own" else 1
-    order = {part: _mixed(arrays[f"{part}_labels"], generator(seed, f"cifar_mtl/{part}")) for part in ("train", "test")}
+    order = {part: mixed(arrays[f"{part}_labels"], generator(seed, f"cifar_mtl/{part}")) for part in ("train", "test")}
     wanted = {split: groups * size for split, size in sizes.items()}
     of_each = f"{groups} times " if groups > 1 else ""
-    _at_most(wanted["train"] + wanted["val"], len(order["train"]),
+    at_most(wanted["train"] + wanted["val"], len(order["train"]),
              f"{of_each}{sizes['train']} + {sizes['val']} images for training and validation")
-    _at_most(wanted["test"], len(order["test"]), f"{of_each}{sizes['test']} images for testing")
+    at_most(wanted["test"], len(order["test"]), f"{of_each}{sizes['test']} images for testing")
     rows = {"train": order["train"][: wanted["train"]], "test": order["test"][: wanted["test"]],
             "val": order["train"][len(order["train"]) - wanted["val"] :]}
     splits = {}
@@ -157,20 +157,6 @@ def _cifar_splits(arrays: dict[str, np.ndarray], sizes: dict[str, int], inputs: 
 
 def _tasks(names: Sequence[str]) -> list[Task]:
     return [binary(name, measures=MEASURES) for name in names]
-
-
-def _at_most(wanted: int, there: int, what: str) -> None:
-    if wanted > there:
-        raise ValueError(f"{what} are {wanted:,}, and there are {there:,}: ask for fewer.")
-
-
-def _mixed(labels: Integer[np.ndarray, "samples"], random: np.random.Generator) -> Integer[np.ndarray, "samples"]:
-    """All samples by lot, in an order of which every part has the classes in the shares that the whole has."""
-    place = np.empty(len(labels))  # from 0 to 1: each class is spread evenly over all of it
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        place[own] = (random.permutation(len(own)) + random.random(len(own))) / len(own)
-    return place.argsort()
 
 
 def _split(images: UInt8[np.ndarray, "all channels height width"], labels: Integer[np.ndarray, "all"],

@@ -1,9 +1,10 @@
-"""What the making of every split needs: checked sizes, and its own random generator.
+"""What the making of every split needs: checked sizes, its own random generator, and an order by lot.
 
 Imports `files`.
 """
 
 import numpy as np
+from jaxtyping import Integer
 
 from ..files import derived_seed
 
@@ -21,3 +22,18 @@ def split_sizes(train: object, val: object, test: object) -> dict[str, int]:
 def generator(seed: int, name: str) -> np.random.Generator:
     """Random numbers for the part called `name`: no other part of a problem draws from the same stream."""
     return np.random.default_rng(derived_seed(seed, name))
+
+
+def at_most(wanted: int, there: int, what: str) -> None:
+    """Raise ValueError, saying `what` is wanted, for more samples than there are."""
+    if wanted > there:
+        raise ValueError(f"{what} are {wanted:,}, and there are {there:,}: ask for fewer.")
+
+
+def mixed(labels: Integer[np.ndarray, "samples"], random: np.random.Generator) -> Integer[np.ndarray, "samples"]:
+    """All samples by lot, in an order of which every part has the classes in the shares that the whole has."""
+    place = np.empty(len(labels))  # from 0 to 1: each class is spread evenly over all of it
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        place[own] = (random.permutation(len(own)) + random.random(len(own))) / len(own)
+    return place.argsort()

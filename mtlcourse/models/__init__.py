@@ -1,6 +1,7 @@
 """Sharing architectures: how tasks share the stages of an encoder."""
 
 from .afa import AFA
+from .aligned import Aligned, DomainModel, Seen
 from .base import MTLModel
 from .cross_stitch import CrossStitch
 from .dsmtl import DSMTL
@@ -21,7 +22,7 @@ from .tree import Tree
 from .wide import WideHPS, WideSTL
 
 __all__ = [
-    "AFA", "CGC", "CrossStitch", "DMTRL", "DSMTL", "Fallback", "FeatureCovariance", "HPS", "L21", "Lasso", "MMoE",
-    "MRN", "MTAN", "MTLModel", "MTRL", "MaxRoam", "NDDR", "PLE", "RMTL", "RotoGrad", "SRDML", "STL", "Shallow",
-    "TNRMTL", "TSN", "Tree", "WideHPS", "WideSTL",
+    "AFA", "Aligned", "CGC", "CrossStitch", "DMTRL", "DSMTL", "DomainModel", "Fallback", "FeatureCovariance", "HPS",
+    "L21", "Lasso", "MMoE", "MRN", "MTAN", "MTLModel", "MTRL", "MaxRoam", "NDDR", "PLE", "RMTL", "RotoGrad",
+    "SRDML", "STL", "Seen", "Shallow", "TNRMTL", "TSN", "Tree", "WideHPS", "WideSTL",
 ]

@@ -1,12 +1,13 @@
 """The training loop.
 
-Imports the floors below: `encoders`, `files`, `strategies`, `tasks`, and its folder's `evaluation`, `samples`, `state`,
-`updates`. `fit` knows no method by name: what is special about one sits behind the hooks of its model, its strategy, or
-its step object.
+Imports the floors below: `encoders`, `files`, `strategies`, `tasks`, and its folder's `distributed`, `evaluation`,
+`identity`, `samples`, `selection`, `state`, `updates`. `fit` knows no method by name: what is special about one sits
+behind the hooks of its model, its strategy, or its step object.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ import torch
 from torch import nn
 
 from ..encoders import size
-from ..files import seed_everything
+from ..files import canonical, content_hash, seed_everything
 from ..strategies import Strategy
 from ..tasks import Problem, epoch_of
+from .distributed import ALONE, Total, check_same
 from .evaluation import Scores, check_data, directions, evaluate
 from .identity import described, settings_of
-from .samples import Samples, scores_and_samples
+from .samples import Samples, hash_data, scores_and_samples
 from .selection import Select, Selection
 from .state import State
 from .updates import Step, make_step
+
+Watch = Callable[[nn.Module], dict[str, Scores]]  # what a model scores after an epoch, by split
 
 
 @dataclass
@@ -65,17 +69,20 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         precision: str = "auto", compile: bool | str = False, seed: int = 0, select: Select = "last",
         patience: int | None = None, drop_last: bool = False, diagnostics: bool = False,
         checkpoint: str | Path | None = None, resume: bool = True, progress: bool = True,
-        method: str | None = None) -> Run:
+        method: str | None = None, watch: Watch | None = None, accumulate: int = 1, save_every: int | None = None,
+        total: Total = ALONE) -> Run:
     """Train `model` on `problem` with `strategy`, validate after each epoch, test at the end.
 
     at: where gradient strategies measure, see `Engine`.
-    optimizer: "adam", "adamw", "sgd", or a function from parameter groups to an optimiser.
-    schedule: None, "cosine" (to zero over the epochs), or a function from an optimiser to a learning-rate
-        scheduler, which is stepped after each epoch.
+    optimizer: "adam", "adamw", "sgd", "nesterov" (SGD with Nesterov momentum 0.9), or a function from parameter groups
+        to an optimiser.
+    schedule: None, "cosine" (to zero over the epochs), "inverse" (see `inverse`), or a function from an optimiser to a
+        learning-rate scheduler, which is stepped after each epoch.
     step: an object that makes one update from one batch, in place of the usual forward pass, strategy
         and optimiser; see `updates.Step`. `Run.config` then tells of that step's own strategy and optimiser.
-    device: "auto" takes a CUDA device if there is one.  precision: "float32", "bfloat16" (autocast) or
-        "auto": bfloat16 on CUDA devices that have it.  compile: True, or a `torch.compile` backend.
+    device: "auto" takes a CUDA device if there is one.  precision: "float32", "bfloat16" (autocast), "float16"
+        (autocast, and losses scaled, see `StrategyStep`) or "auto": bfloat16 on CUDA devices that have it.
+    compile: True, or a `torch.compile` backend.
     seed: order of the data and all chance of model and strategy while training.
     select: which epoch's model is kept: "last", or by validation "best-val", all metrics of all tasks; or a pair
         ("task", "metric"); or a function of the validation scores. See `Selection`.
@@ -87,48 +94,75 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
     checkpoint: a path without ending; after each epoch one JSON and one safetensors file are written
         there, atomically. With `resume`, a training that was cut off goes on from them and ends bit for
         bit as if nothing had happened. A checkpoint of another training is refused: one with another setting,
-        another option of the strategy, or another optimiser, down to the groups. Data and model count by their
-        names, the problem's options, the number of samples and the shapes of parameters.
+        another option of the strategy, or another optimiser, down to the groups. Data and model count by their names,
+        the problem's options, the number of samples and the shapes of parameters, what is outside by its content.
+    save_every: write the checkpoint after so many steps, too, and not only after each epoch.
+    accumulate: compute each step in so many parts of its batch, one after the other: the same step, up to rounding, in
+        less memory. (Batches of a search's upper level stay whole.)
+    total: sums over processes, see `training.distributed`: each takes its share of every batch, of which `batch_size`
+        is the whole. All see the same orders and the same chance, so dropout repeats its masks in each share. The first
+        process writes the checkpoint, all read it.
+    Neither of the two changes the configuration: a training may go on with other numbers of parts and processes.
     method: what the training is called in its configuration, for what cannot be seen in the model's class.
+    watch: a function that looks at the model after each epoch and returns `{split: {task: {name: value}}}`. Those of
+        "val" join the validation scores, by which an epoch may be selected; others go into the history only.
     Raises `TrainingDiverged` for NaN and infinite losses, ValueError for settings that do not fit.
     """
     _check(problem, epochs, batch_size, schedule)
+    if save_every is not None and save_every < 1:
+        raise ValueError(f"save_every is {save_every}, and must be at least 1.")
+    for what, shares in (("accumulate", accumulate), ("The number of processes", total.size)):
+        if not 1 <= shares <= batch_size:
+            raise ValueError(f"{what} is {shares}, and must be at least 1 and no more than the samples of a batch "
+                             f"({batch_size}).")
     selection = Selection(select, patience, problem.tasks)
     device = pick_device(device)
     model.to(device)
+    outside = {"outside": {name: content_hash([x]) for name, x in problem.outside.items()}} if problem.outside else {}
     problem = on_device(problem, device)
     seed_everything(seed)
     asked = {"strategy": described(strategy), "at": at, "optimizer": described(optimizer), "lr": lr,
              "weight_decay": weight_decay, "precision": precision, "compile": compile, "diagnostics": diagnostics}
     if step is None:
         step = make_step(problem.tasks, model, strategy, at=at, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
-                         precision=precision, compile=compile, seed=seed, diagnostics=diagnostics)
+                         precision=precision, compile=compile, seed=seed, diagnostics=diagnostics,
+                         accumulate=accumulate, total=total)
     else:
+        if getattr(step, "total", ALONE).size != total.size or getattr(step, "accumulate", 1) != accumulate:
+            raise ValueError(f"accumulate={accumulate} and {total.size} processes need a step that knows of them: give "
+                             "both to make_step, too.")
         asked |= {**dict.fromkeys(asked), **settings_of(step.optimizers), **getattr(step, "settings", {})}
     config = {"problem": problem.name, "options": problem.options, "samples": len(problem.train), "method": method,
-              "model": type(model).__name__, **asked, "epochs": epochs, "batch_size": batch_size,
+              "model": type(model).__name__, **outside, **asked, "epochs": epochs, "batch_size": batch_size,
               "drop_last": drop_last, "schedule": described(schedule), "seed": seed,
               "select": list(select) if isinstance(select, tuple | list) else described(select), "patience": patience}
-    state = State(problem, model, step, config, selection, checkpoint)
-    state.schedulers = _schedulers(schedule, step, epochs)
+    state = State(problem, model, step, config, selection, checkpoint, total)
+    state.schedulers = _schedulers(schedule, step, epochs, steps_of(problem, batch_size, drop_last))
     if resume:
         state.restore()
+    if total.size > 1:
+        check_same(total, settings=canonical(config), model=content_hash(model.state_dict().values()),
+                   data=str([hash_data(problem, split) for split in ("train", "val", "test")]),
+                   checkpoint=f"{state.epoch}, {state.updates}")
 
-    with _bar(problem, state.epoch, epochs, batch_size, drop_last, progress) as bar:
+    with _bar(problem, state.epoch, epochs, batch_size, drop_last, progress and total.rank == 0) as bar:
         while state.epoch < epochs and not selection.is_over(state.epoch):
             model.train()
             state.begin_epoch()
-            for batch in epoch_of(problem.train, batch_size, state.order, drop_last):
+            batches = epoch_of(problem.train, batch_size, state.order, drop_last, (total.rank, total.size))
+            for batch in islice(batches, state.done, None):
                 state.add(batch, step)
                 bar.update()
+                if save_every and state.updates % save_every == 0:
+                    state.save()
             state.end_epoch()
-            state.validated(evaluate(model, problem, "val"))
+            state.validated(evaluate(model, problem, "val", total=total), watch(model) if watch else {})
             state.save()
     if selection.best:
         model.load_state_dict(selection.best["model"])
     cost = {"parameters": size(model), "steps": state.updates, "samples": state.samples + getattr(
         step, "samples_above", 0), "seconds": state.seconds}
-    scores, samples = scores_and_samples(model, problem)
+    scores, samples = scores_and_samples(model, problem, total)
     return Run(pd.DataFrame(state.history), scores, model,
                {**config, "selected_epoch": selection.best.get("epoch", state.epoch)}, cost=cost,
                higher_is_better=directions(problem), test_data=samples.data, samples=samples)
@@ -142,8 +176,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def on_device(problem: Problem, device: torch.device) -> Problem:
-    """The problem with its splits on `device`."""
-    return replace(problem, train=problem.train.to(device), val=problem.val.to(device), test=problem.test.to(device))
+    """The problem with its splits on `device`, and what is outside."""
+    return replace(problem, train=problem.train.to(device), val=problem.val.to(device), test=problem.test.to(device),
+                   outside={name: inputs.to(device) for name, inputs in problem.outside.items()})
 
 
 def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Callable | None) -> None:
@@ -151,21 +186,42 @@ def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Calla
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
-    if not (schedule is None or schedule == "cosine" or callable(schedule)):
-        raise ValueError(f"schedule={schedule!r} is not known; use None, 'cosine', or a function of an optimiser.")
+    if not (schedule is None or schedule in ("cosine", "inverse") or callable(schedule)):
+        raise ValueError(f"schedule={schedule!r} is not known; use None, 'cosine', 'inverse', or a function of an "
+                         "optimiser.")
 
 
-def _schedulers(schedule: str | Callable | None, step: Step, epochs: int) -> list:
+def inverse(updates: int) -> float:
+    """`(1 + 0.001 p)^-0.75`, what is left of the learning rate after p updates, by the schedule "inverse".
+
+    It is set anew after each epoch, where the source counts single steps.
+    Source: Learning Architecture for Multiple Tasks in Transfer Learning, section 4.4.1.
+
+    >>> inverse(0), round(inverse(1_000), 2)
+    (1.0, 0.59)
+    """
+    return (1 + 0.001 * updates) ** -0.75
+
+
+def steps_of(problem: Problem, batch_size: int, drop_last: bool) -> int:
+    """How many updates an epoch has."""
+    return len(problem.train) // batch_size if drop_last else -(-len(problem.train) // batch_size)
+
+
+def _schedulers(schedule: str | Callable | None, step: Step, epochs: int, steps: int) -> list:
     if schedule is None:
         return []
     if schedule == "cosine":
         return [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) for optimizer in step.optimizers]
+    if schedule == "inverse":
+        return [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: inverse(epoch * steps))
+                for optimizer in step.optimizers]
     return [schedule(optimizer) for optimizer in step.optimizers]
 
 
 def _bar(problem: Problem, done: int, epochs: int, batch_size: int, drop_last: bool, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    steps = len(problem.train) // batch_size if drop_last else -(-len(problem.train) // batch_size)
+    steps = steps_of(problem, batch_size, drop_last)
     return tqdm(total=epochs * steps, initial=done * steps, desc=problem.name, unit="step", leave=False,
                 disable=not progress)

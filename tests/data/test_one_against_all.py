@@ -12,7 +12,8 @@ from skimage.io import imsave
 
 from mtlcourse import data, methods
 from mtlcourse.data.multidigits import source_digits
-from mtlcourse.data.one_against_all import CIFAR, DIGITS, _mixed, read_cifar
+from mtlcourse.data.one_against_all import CIFAR, DIGITS, read_cifar
+from mtlcourse.data.splits import mixed
 
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "cifar_mtl.py"
 TRAIN, TEST = 400, 120  # images, in the tiny sets
@@ -81,13 +82,13 @@ def rows_of(split, images, task=None):
 @pytest.mark.parametrize("counts", [[50, 50, 50], [10, 40, 200], [1, 7, 300]])
 def test_every_part_of_the_order_has_each_class_in_its_share(counts):
     labels = np.repeat(np.arange(3), counts)
-    order = _mixed(labels, np.random.default_rng(0))
+    order = mixed(labels, np.random.default_rng(0))
     assert sorted(order) == list(range(len(labels)))
     for start in range(0, len(labels), 7):
         for end in range(start, len(labels), 11):
             expected = np.array(counts) * (end - start) / len(labels)
             assert np.abs(np.bincount(labels[order[start:end]], minlength=3) - expected).max() < 4
-    assert (order != _mixed(labels, np.random.default_rng(1))).any()
+    assert (order != mixed(labels, np.random.default_rng(1))).any()
 
 
 # --- digits ------------------------------------------------------------------------------------------------

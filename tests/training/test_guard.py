@@ -18,7 +18,8 @@ from mtlcourse.files import seed_everything
 from mtlcourse.tasks import Problem, TensorSplit
 from mtlcourse.training import evaluate, guard, harmed, procedures, split_losses, train_losses
 from tests.interrupted import cut_off
-from tests.problems import NEEDS_MAPS, ONE_ANSWER, SHALLOW, pixels, small, targets_of
+from tests.problems import CELLS, NEEDS_MAPS, ONE_ANSWER, SHALLOW, pixels, small, targets_of
+from tests.search.cells.images import images
 
 NAN, INF = math.nan, math.inf
 THREE = ("kind", "size", "big")
@@ -175,6 +176,8 @@ def one_answer() -> Problem:
 
 
 def problem_for(name: str) -> Problem:
+    if name in CELLS:
+        return images()
     if name in NEEDS_MAPS:
         return pixels(12)
     problem = one_answer() if name in ONE_ANSWER else small(THREE, train=300)
@@ -182,8 +185,8 @@ def problem_for(name: str) -> Problem:
 
 
 def with_options(name: str, **options) -> str:
-    """The method with these options; a shallow one with one strength, for a path of them takes long."""
-    return str(methods.Part(name, options | ({"strength": 0.1} if name in SHALLOW else {})))
+    """The method with these options; a shallow one with one strength, for a path of them takes long, cells small."""
+    return str(methods.Part(name, options | ({"strength": 0.1} if name in SHALLOW else CELLS.get(name, {}))))
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if name != "dsmtl-il"])

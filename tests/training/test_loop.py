@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcourse import data, models, strategies
+from mtlcourse import data, models, safety, strategies
 from mtlcourse.files import derived_seed, load_state, save_state, seed_everything
+from mtlcourse.metrics import Probe
 from mtlcourse.strategies import NonFiniteLoss
 from mtlcourse.tasks import Problem, Task, TensorSplit
-from mtlcourse.training import TrainingDiverged, evaluate, fit, make_step, pick_device
+from mtlcourse.training import OtherTraining, TrainingDiverged, evaluate, fit, hash_data, make_step, pick_device
 from mtlcourse.void import has_target, valid_mask
 from tests.folders import full_disk
 from tests.problems import small
@@ -373,7 +374,7 @@ def test_a_step_object_that_does_not_check_is_checked():
 
 @pytest.mark.parametrize("changes, message", [
     ({"epochs": 0}, "epochs is 0; it must be at least 1"),
-    ({"schedule": "linear"}, "schedule='linear' is not known; use None, 'cosine', or a function"),
+    ({"schedule": "linear"}, "schedule='linear' is not known; use None, 'cosine', 'inverse', or a function"),
     ({"optimizer": "lion"}, "Unknown optimizer 'lion'"), ({"strategy": "hps"}, "Unknown strategy 'hps'"),
     ({"precision": "half"}, "precision='half' is not known"), ({"at": "gates"}, "at='gates' is not known"),
     ({"batch_size": 0}, "batch_size is 0"),
@@ -471,12 +472,51 @@ def test_probes_are_run_on_the_test_split_only():
         assert not model.training
         return {"kind": {"robustness": 0.25}}
 
-    problem = replace(small(), probes={"attack": probe})
+    problem = replace(small(), probes={"attack": Probe(probe, {"robustness": False})})
     model = built()
     assert evaluate(model, problem, "test")["kind"]["robustness"] == 0.25
     assert "robustness" not in evaluate(model, problem, "val")["kind"]
     run = train(problem, epochs=1)
     assert run.metrics["kind"]["robustness"] == 0.25 and "robustness" not in set(run.history["name"])
+    assert run.higher_is_better["kind"] == {"accuracy": True, "robustness": False}
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"kind": {"size": 1.0}}, "Probe 'attack' gives 'size', of which it has not said whether more is better"),
+    ({"kind": {"accuracy": 1.0}}, "gives 'accuracy', and task 'kind' has a measure of that name already"),
+    ({"kind": {"loss": 1.0}}, "gives 'loss', and task 'kind' has a measure of that name"),
+    ({"kinds": {"robustness": 1.0}}, "Probe 'attack' speaks of Unknown task 'kinds'"),
+])
+def test_a_probe_gives_what_it_announced(values, message):
+    probe = Probe(lambda model, problem: values, {"robustness": True, "accuracy": True, "loss": True})
+    with pytest.raises(ValueError, match=message):
+        evaluate(built(), replace(small(), probes={"attack": probe}))
+
+
+def test_a_report_compares_what_probes_give_by_their_direction():
+    def runs(shift: float) -> list:
+        probe = Probe(lambda model, problem: {"kind": {"weight": 2.0 - shift}}, {"weight": False})
+        return [train(replace(small(), probes={"size": probe}), epochs=1, seed=seed) for seed in range(3)]
+
+    frame = safety.report({"hps": runs(0.5)}, baseline=runs(0.0)).to_frame().set_index("metric")
+    assert frame.loc["weight", "difference"] == 0.5 and "accuracy" in frame.index
+
+
+def test_what_is_outside_is_part_of_the_training_and_of_the_test_data(tmp_path):
+    def problem(seed: int) -> Problem:
+        generator = torch.Generator().manual_seed(seed)
+        return replace(small(), outside={name: torch.randn(7, 4, generator=generator) for name in ("upper", "test")})
+
+    train(problem(0), epochs=1, checkpoint=tmp_path / "state")
+    train(problem(0), epochs=2, checkpoint=tmp_path / "state")
+    with pytest.raises(OtherTraining, match="outside"):
+        train(problem(1), epochs=2, checkpoint=tmp_path / "state")
+    assert hash_data(problem(0)) == hash_data(problem(0)) != hash_data(problem(1)) != hash_data(small())
+    assert hash_data(problem(0), "val") == hash_data(small(), "val")
+    seen = []
+    probe = Probe(lambda model, problem: seen.append(problem.outside["test"].shape) or {}, {})
+    train(replace(problem(0), probes={"look": probe}), epochs=1)
+    assert seen == [(7, 4)]
 
 
 def test_an_unknown_split_is_refused():

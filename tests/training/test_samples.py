@@ -10,6 +10,7 @@ import torch
 
 from mtlcourse import data, methods, metrics, models
 from mtlcourse.files import content_hash, seed_everything
+from mtlcourse.metrics import Probe
 from mtlcourse.tasks import TensorSplit
 from mtlcourse.training import Samples, evaluate, fit, hash_data, measures, per_sample
 from mtlcourse.training.samples import WIDE, scores_and_samples
@@ -191,7 +192,7 @@ def test_what_cannot_be_kept_is_told(attempt, message):
 
 
 def test_probes_are_not_run_for_it():
-    problem = replace(small(), probes={"attack": lambda model, problem: 1 / 0})
+    problem = replace(small(), probes={"attack": Probe(lambda model, problem: {"kind": {"x": 1 / 0}}, {"x": True})})
     assert per_sample(built(small()), problem).rows
 
 
