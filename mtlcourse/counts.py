@@ -51,6 +51,7 @@ def count(problem: str, names: Iterable[str] = ("all",)) -> pd.DataFrame:
     """
     part = methods.parse_part(problem)
     described = data.describe(part.name, **part.options)
+    domains = isinstance(described, data.DomainProblem)
     with torch.device("meta"):
         encoder = encoders.build(described.encoder, described.input_shape, described.input_dtype)
         heads = {task.name: encoder.decoder(task, encoder.out_shape, described.input_shape)
@@ -59,7 +60,7 @@ def count(problem: str, names: Iterable[str] = ("all",)) -> pd.DataFrame:
     rows = [("module", str(number), size(stage), flops(stage, shape, dtype), "")
             for number, (stage, shape, dtype) in enumerate(stages, start=1)]
     rows += [("head", task, size(head), flops(head, encoder.out_shape), "") for task, head in heads.items()]
-    rows += [("method", name, *_of_method(name, described)) for name in _methods(problem, names)]
+    rows += [("method", name, *_of_method(name, described)) for name in _methods(problem, names, domains)]
     return pd.DataFrame([(problem, *row) for row in rows], columns=counted.COLUMNS).astype(
         {"parameters": "Int64", "flops": "Int64"})
 
@@ -85,14 +86,14 @@ def count_or_recall(problem: str, names: Iterable[str] = ("all",)) -> tuple[pd.D
     return found[(found["what"] != "method") | found["name"].isin(wanted)], note
 
 
-def _methods(problem: str, names: Iterable[str]) -> list[str]:
+def _methods(problem: str, names: Iterable[str], domains: bool = False) -> list[str]:
     """The names, checked and spelt canonically; "all" replaced by all."""
-    everything = [*methods.names(), *counted.counted_methods(problem)]
+    everything = [*methods.names(domains), *counted.counted_methods(problem)]
     wanted = [other for name in names for other in (everything if name == "all" else [name])]
     return list(dict.fromkeys(methods.canonical(name) for name in wanted))
 
 
-def _of_method(name: str, problem: Problem) -> tuple[int | None, int | None, str]:
+def _of_method(name: str, problem: Problem | data.DomainProblem) -> tuple[int | None, int | None, str]:
     try:
         with torch.device("meta"):
             model = methods.build(name, problem)

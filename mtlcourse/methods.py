@@ -9,12 +9,13 @@ go back to them, see `procedures.guard`; `guard_split=val` compares on the valid
 """
 
 import ast
+import functools
 import inspect
 import itertools
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ import torch
 from torch import nn
 
 from . import data, models, strategies
+from .data import DomainProblem
 from .encoders import size
 from .files import same_source, seed_everything, unknown
+from .search.alignment import AlignmentNetwork, aas
+from .search.cells.procedures import darts, e2rnas, random_cells
+from .search.cells.sizes import CellSearch, PartialSearch, ProgressiveSearch
 from .search.sharing.adashare import AdaShare, adashare
 from .search.sharing.auxilearn import auxilearn
 from .search.sharing.bmtas import BMTAS, bmtas
@@ -34,7 +39,8 @@ from .search.sharing.dsmtl_al import dsmtl_al
 from .search.sharing.ltb import LTB, ltb
 from .search.sharing.mtl_nas import MTLNAS, mtl_nas
 from .tasks import Problem
-from .training import Run, train_losses
+from .training import Run, adversaries, aligning, criterion, judged, oracle, train_losses, watching
+from .training.distributed import ALONE, Total
 from .training.procedures import Setting, dsmtl_il, dsmtl_jl, guard_asked, srdml, train_once, with_guard
 from .training.shallow import shallow
 
@@ -125,6 +131,9 @@ def parse(name: str) -> list[Part]:
     first, *others = (parse_part(text) for text in _split(name))
     if first.name not in _METHODS:
         raise ValueError(unknown("architecture", first.name, _METHODS))
+    if others and _METHODS[first.name].domains:
+        raise ValueError(f"{name!r} names a strategy, and {first.name!r} has one task: there is nothing to weigh. "
+                         f"Options stand in parentheses, as in '{first.name}(weight=0.1)'.")
     kinds = [strategies.make(other.name, **other.options).kind for other in others]
     if len(set(kinds)) < len(kinds):
         raise ValueError(f"{name!r} names {len(others)} strategies; at most one for losses and one for gradients "
@@ -156,6 +165,8 @@ class Method:
     build(problem, **options): the model, untrained; it must not look at the data.
     procedure(problem, build, strategy, setting, *, ...): trains and returns a `Run`, see `procedures`.
     strategy: name of the strategy used when the method's name gives none; None: the procedure has its own.
+    domains: whether it adapts to domains without labels: it trains on a `DomainProblem`, of which `build` and
+        `procedure` get the `DomainView` in place of a problem, and takes no strategy.
     Options of the method's name go to the procedure if it has a keyword-only argument of that name, and
     to `build` otherwise; those in `TRAINING` to neither, but to `training.fit`, for every method. Those in `GUARD` make
     a guard around the procedure, unless it has them itself.
@@ -164,6 +175,7 @@ class Method:
     build: Callable[..., nn.Module]
     procedure: Callable[..., Run]
     strategy: str | None = "ew"
+    domains: bool = False
 
     def of_procedure(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of `options` that are the procedure's."""
@@ -176,7 +188,7 @@ _METHODS: dict[str, Method] = {}
 
 
 def register(name: str, build: Callable[..., nn.Module], procedure: Callable[..., Run] = train_once,
-             strategy: str | None = "ew") -> None:
+             strategy: str | None = "ew", domains: bool = False) -> None:
     """Make an architecture known as `name`; see `Method`.
 
     Raises ValueError if another function or class has the name or if it cannot be part of a method's name.
@@ -185,12 +197,15 @@ def register(name: str, build: Callable[..., nn.Module], procedure: Callable[...
         raise ValueError(f"A method named {name!r} is there already; choose another name.")
     if parse_part(name) != Part(name):
         raise ValueError(f"{name!r} cannot be a method's name; use letters, digits and hyphens.")
-    _METHODS[name] = Method(build, procedure, strategy)
+    _METHODS[name] = Method(build, procedure, None if domains else strategy, domains)
 
 
-def names() -> list[str]:
-    """Names of all architectures; "+" and a strategy may follow each."""
-    return list(_METHODS)
+def names(domains: bool = False) -> list[str]:
+    """Names of all architectures; "+" and a strategy may follow each.
+
+    domains: those that adapt to domains without labels instead, after which no strategy may come.
+    """
+    return [name for name, method in _METHODS.items() if method.domains == domains]
 
 
 def procedure(name: str) -> Callable[..., Run]:
@@ -227,11 +242,30 @@ register("bmtas", BMTAS, bmtas)
 register("mtl-nas", MTLNAS, mtl_nas)
 register("adashare", AdaShare, adashare)
 register("auxilearn", models.HPS, auxilearn, strategy=None)
+register("darts", CellSearch, darts)
+register("p-darts", ProgressiveSearch, darts)
+register("pc-darts", PartialSearch, darts)
+register("e2rnas", CellSearch, e2rnas)
+register("random-cells", CellSearch, random_cells)
 register("lasso", models.Lasso, shallow, strategy=None)
 register("l21", models.L21, shallow, strategy=None)
 register("rmtl", models.RMTL, shallow, strategy=None)
 register("mtrl", models.MTRL, shallow, strategy=None)
 register("theta", models.FeatureCovariance, shallow, strategy=None)
+register("source-only", models.Aligned, aligning.source_only, domains=True)
+register("pc", models.Aligned, aligning.pc, domains=True)
+register("a-distance", models.Aligned, adversaries.a_distance, domains=True)
+register("kl", models.Aligned, aligning.by_kl, domains=True)
+register("mmd", models.Aligned, aligning.by_mmd, domains=True)
+register("coral", models.Aligned, aligning.by_coral, domains=True)
+register("cmd", models.Aligned, aligning.by_cmd, domains=True)
+register("dan", models.Aligned, aligning.dan, domains=True)
+register("dann", models.Aligned, adversaries.dann, domains=True)
+register("jan", models.Aligned, aligning.jan, domains=True)
+register("cdan", models.Aligned, adversaries.cdan, domains=True)
+register("mcd", models.Aligned, adversaries.mcd, domains=True)
+register("aas", AlignmentNetwork, aas, domains=True)
+register("aaspc", AlignmentNetwork, functools.partial(aas, distance="pc"), domains=True)
 
 
 class UnknownOption(ValueError):
@@ -240,22 +274,27 @@ class UnknownOption(ValueError):
 
 # --- running -----------------------------------------------------------------------------------------------
 
-def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast", checkpoint: str | Path | None = None,
-        device: str = "auto", precision: str = "auto", progress: bool = True, lr: float | None = None) -> Run:
+def run(name: str, problem: Problem | DomainProblem | str, *, seed: int = 0, budget: str = "fast",
+        checkpoint: str | Path | None = None, device: str = "auto", precision: str = "auto", progress: bool = True,
+        lr: float | None = None, accumulate: int = 1, save_every: int | None = None, total: Total = ALONE) -> Run:
     """Train the method called `name` on `problem` from scratch and return its `Run`.
 
-    problem: a `Problem`, or what `data.load` takes, options in parentheses: "rooms(train=400)".
+    problem: a `Problem`, or what `data.load` takes, options in parentheses: "rooms(train=400)". For a method that
+        adapts a `DomainProblem`, or what `data.domains` takes: "digit_domains(source=mnist, target=optdigits)".
     budget: "smoke" (two batches), "fast" (seconds), "full" (about ten times that), "paper" (as printed);
         it sets epochs and the number of samples, never what defines a method. "fast(epochs=50, batch_size=32)"
         changes one of its settings.
     lr: learning rate in place of the problem's.
-    Raises ValueError for unknown names, options and budgets, naming the known ones, and for a negative seed.
+    accumulate, save_every, total: see `training.fit`.
+    Raises ValueError for unknown names, options and budgets, naming the known ones, for a method and a problem of
+    different kinds, and for a negative seed.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r} is no whole number from 0 upwards.")
     architecture, *others = parse(name)
     training, guard, own = _taken_apart(architecture)
     problem = load_problem(problem) if isinstance(problem, str) else problem
+    check_kind(own.name, problem)
     arguments = budget_arguments(problem, budget)
     problem = problem.sized(arguments.pop("samples", None), arguments.pop("evaluate", None))
     if lr is not None:
@@ -264,17 +303,47 @@ def run(name: str, problem: Problem | str, *, seed: int = 0, budget: str = "fast
     least = max(arguments["epochs"], math.ceil(arguments.pop("steps", 0) / a_pass))
     arguments |= training | {"epochs": max(1, round(training.get("epochs", 1) * least))}
     arguments |= {"device": device, "precision": precision, "progress": progress, "method": canonical(name)}
+    arguments |= {"accumulate": accumulate, "save_every": save_every, "total": total}
     method = _METHODS[own.name]
     seed_everything(seed)
     strategy = _strategy(others or ([Part(method.strategy)] if method.strategy else []))
     setting = Setting(seed, None if checkpoint is None else Path(checkpoint), arguments, training)
     procedure = method.procedure
+    if isinstance(problem, DomainProblem):
+        return _adapted(own, problem, setting, budget, guard)
     if guard:
         procedure = with_guard(procedure, lambda p: models.STL(p, own.options.get("encoder")), **guard)
     result = procedure(problem, lambda p: _build(own, p), strategy, setting, **method.of_procedure(own.options))
-    result.train_losses = train_losses(result.model, problem)
+    result.train_losses = train_losses(result.model, problem, total)
     result.config["budget"] = str(parse_part(budget))
     return result
+
+
+def _adapted(own: Part, problem: DomainProblem, setting: Setting, budget: str, guard: Any) -> Run:
+    """The rest of `run` for a method that adapts: the procedure sees the view, and the result is judged outside."""
+    if guard:
+        raise ValueError(f"{own.name!r} takes no guard: that falls back on single-task networks where a task's "
+                         "training loss is higher, and a target domain has no such loss.")
+    method, select = _METHODS[own.name], setting.arguments.get("select", "last")
+    arguments = {"drop_last": len(problem.train) >= setting.arguments["batch_size"], **setting.arguments,
+                 "select": criterion(select, problem), "watch": watching(problem, select)}
+    result = method.procedure(problem.view, lambda view: _build(own, view), None,
+                              replace(setting, arguments=arguments), **method.of_procedure(own.options))
+    result.train_losses = train_losses(result.model, problem.view.source)
+    result = judged(result, problem)
+    result.learned = {**result.learned, "oracle": oracle(result)}
+    result.config["budget"] = str(parse_part(budget))
+    return result
+
+
+def check_kind(name: str, problem: Problem | DomainProblem) -> None:
+    """Raise ValueError where the method adapts to domains and the problem has none, or the other way round."""
+    domains = isinstance(problem, DomainProblem)
+    if _METHODS[name].domains != domains:
+        kinds = ("a multi-task problem", "a problem of several domains")
+        raise ValueError(f"{name!r} is a method for {kinds[not domains]}, and {problem.name!r} is {kinds[domains]}. "
+                         f"For it there are {', '.join(names(domains))}; for {name!r} there are "
+                         f"{', '.join(data.names(not domains))}.")
 
 
 def _taken_apart(part: Part) -> tuple[dict[str, Any], dict[str, Any], Part]:
@@ -303,7 +372,16 @@ def _strategy(parts: list[Part]) -> strategies.Strategy | None:
     return strategies.Chain(*sorted(made, key=lambda strategy: strategy.kind, reverse=True))
 
 
-def budget_arguments(problem: Problem, budget: str) -> dict[str, Any]:
+def bind_strategy(name: str, problem_name: str) -> strategies.Strategy | None:
+    """The strategy of the method called `name` for the tasks of a problem, without data; None if it names none.
+
+    Raises ValueError where the two do not go together, as for the fixed weight of a task that is not there.
+    """
+    part, strategy = parse_part(problem_name), _strategy(parse(name)[1:])
+    return strategy and strategy.bind(data.describe(part.name, **part.options).tasks)
+
+
+def budget_arguments(problem: Problem | DomainProblem, budget: str) -> dict[str, Any]:
     """What `budget` means for `problem`: arguments of `fit`, and `samples` and `evaluate`, its data sizes.
 
     A least number of `steps` is there where nobody has fixed the epochs: neither the problem, nor the budget's name.
@@ -324,18 +402,20 @@ def budget_arguments(problem: Problem, budget: str) -> dict[str, Any]:
                                          if key != "steps" or "epochs" not in own}, **own}
 
 
-def load_problem(name: str) -> Problem:
+def load_problem(name: str) -> Problem | DomainProblem:
     """Load a problem by name, by "package.module:function", or with options: "rooms(train=400)"."""
     part = parse_part(name)
-    return data.load(part.name, **part.options)
+    return data.registry.load_any(part.name, part.options)
 
 
-def build(name: str, problem: Problem) -> nn.Module:
-    """The untrained model of the method called `name`."""
-    return _build(_taken_apart(parse(name)[0])[-1], problem)
+def build(name: str, problem: Problem | DomainProblem) -> nn.Module:
+    """The untrained model of the method called `name`. Raises ValueError for a problem of the other kind."""
+    part = _taken_apart(parse(name)[0])[-1]
+    check_kind(part.name, problem)
+    return _build(part, problem.view if isinstance(problem, DomainProblem) else problem)
 
 
-def _build(part: Part, problem: Problem) -> nn.Module:
+def _build(part: Part, problem: Problem | data.DomainView) -> nn.Module:
     method = _METHODS[part.name]
     elsewhere = method.of_procedure(part.options)
     try:

@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 
 from . import __version__, data
-from .files import config_hash, printed, writing
+from .files import alone, config_hash, printed, write_json, writing
 from .methods import budget_arguments, canonical, parse_part
 from .safety import half_width
 from .safety.trained import falling, trained
@@ -33,6 +34,7 @@ COLUMNS = ["problem", "method", "seed", "budget", "lr", "task", "metric", "value
            "train_loss", "falling", "parameters", "steps", "samples", "epochs", "seconds", "test_data", "version",
            "capability", "configuration"]
 SAMPLES = "samples.safetensors"
+TUNED = "tuned.json"  # in the folder of runs: {name of a run: what it was a try for}
 
 
 def configuration(problem: str, method: str, seed: int, budget: str = "fast",
@@ -71,7 +73,7 @@ def exists(config: dict[str, Any], root: str | Path) -> bool:
     return (folder_of(config, root) / "run.json").exists()
 
 
-def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -> Path:
+def save(run: Run, problem: Problem | data.DomainProblem, config: dict[str, Any], root: str | Path) -> Path:
     """Write a finished run under `root` and return its folder; a run that is there already is left alone.
 
     Raises OSError when the disk refuses; then nothing of the run is left behind and all else untouched.
@@ -82,7 +84,8 @@ def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in run.model.state_dict().items()}
     content = {"config": config, "training": run.config, "metrics": run.metrics, "directions": directions(problem),
                "validation": validation(run), "train_losses": run.train_losses, "learned": run.learned,
-               "cost": run.cost, "stages": run.stages, "test_data": hash_data(problem),
+               "cost": run.cost, "stages": run.stages,
+               "test_data": run.test_data if isinstance(problem, data.DomainProblem) else hash_data(problem),
                **trained(run), "falling": falling(run), "capability": capability()}
     with writing(target):
         root.mkdir(parents=True, exist_ok=True)
@@ -105,10 +108,16 @@ def save(run: Run, problem: Problem, config: dict[str, Any], root: str | Path) -
 
 
 def validation(run: Run) -> Scores:
-    """The trained model's scores on the validation split, as the history has them."""
+    """The trained model's scores on the validation split, as the history has them.
+
+    A target domain has no validation labels: in the place of its scores stand those of the source.
+    """
     rows = run.history[(run.history["split"] == "val") & (run.history["stage"] == run.stages[-1])]
     rows = rows[rows["epoch"] == run.config.get("selected_epoch", rows["epoch"].max())]
-    return {task: dict(zip(group["name"], group["value"], strict=True)) for task, group in rows.groupby("task")}
+    scores = {task: dict(zip(group["name"], group["value"], strict=True)) for task, group in rows.groupby("task")}
+    if "source" in run.config:
+        scores |= {domain: {**scores[run.config["source"]], **scores.get(domain, {})} for domain in run.metrics}
+    return scores
 
 
 def capability() -> str:
@@ -173,14 +182,34 @@ def _whole(path: Path) -> Iterator[None]:
                          "the same sweep again: it makes what is missing.") from error
 
 
+def belong_together(configs: Iterable[dict[str, Any]], family: str, root: str | Path) -> None:
+    """Remember under `root` that the runs with these configurations are tries for one method, called `family`.
+
+    Of these only the best on validation counts, see `selected`. The runs' own names and contents do not change.
+    """
+    Path(root).mkdir(parents=True, exist_ok=True)
+    with alone(Path(root) / f".{TUNED}.lock"):
+        write_json(Path(root) / TUNED, {**_tuned(root), **{config_hash(config): family for config in configs}})
+
+
+def _tuned(root: str | Path) -> dict[str, str]:
+    path = Path(root) / TUNED
+    if not path.exists():
+        return {}
+    with _whole(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
 def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> pd.DataFrame:
     """All runs under `root` (or those of `configs`) as one tidy table, one row a metric.
 
-    value: on the test split.  validation: the same metric on the validation split, NaN for probes.
+    value: on the test split.  validation: the same metric on the validation split, NaN for probes; of a target domain,
+        which has no validation labels, that on the source's.
     train_loss: the task's mean loss on the whole training split, the same in all rows of the task.
     falling: see `trained.falling`, the same in all rows of the task.
     parameters, steps, samples and epochs (of all stages), seconds (of training), test_data (hash of the test split),
     version, capability (of the machine) and configuration (its hash) are the run's, the same in all its rows.
+    Where weights were tuned there is a column tuned: the method that a run was a try for, as "hps+fixed"; else empty.
     What a run did not note is NaN.
     Raises ValueError for a run that cannot be read, naming the file.
     """
@@ -199,34 +228,62 @@ def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> 
                   **{key: content.get(key, math.nan) for key in ("steps", "samples", "epochs", "capability")},
                   "test_data": content["test_data"], "version": config["version"], "configuration": folder.name}
                  for task, values in content["metrics"].items() for name, value in values.items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    result, tuned = pd.DataFrame(rows, columns=COLUMNS), _tuned(root)
+    if tuned:
+        result["tuned"] = result["configuration"].map(tuned).fillna("")
+    return result
 
 
 def selected(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of a grid of learning rates only each method's best one, chosen on validation and never on the test split.
+    """Of a grid of learning rates, and of tuned weights, each method's best only, chosen on validation, never on test.
 
-    Score of a learning rate: the mean over tasks of the mean over their metrics of the relative change of
-    the validation value, averaged over seeds, against its mean over the grid. A learning rate with which a seed
-    is missing that others have (the run diverged) cannot win against one without a hole.
-    runs: as `table` gives it; tables without a grid come back as they are.
+    Score of a choice: the mean over tasks of the mean over their metrics of the relative change of the validation
+    value, averaged over seeds, against its mean over all choices. One with which a seed is missing that others
+    have (the run diverged) cannot win against one without a hole.
+    runs: as `table` gives it; tables without a choice come back as they are.
     """
     runs = runs.reset_index(drop=True)
     lost = []
-    for _, group in runs.groupby(["problem", "budget", "method"], dropna=False):
-        if group["lr"].nunique(dropna=False) > 1:
-            lost += list(group.index[group["lr"].fillna(0.0) != _best_lr(group)])
+    for _, group in runs.assign(family=families(runs), lr=runs["lr"].fillna(0.0)).groupby(  # 0: the problem's own
+            ["problem", "budget", "family"], dropna=False):
+        choices = pd.MultiIndex.from_frame(group[["method", "lr"]])
+        if choices.nunique() > 1:
+            lost += list(group.index[choices != _best(group)])
     return runs.drop(index=lost)
 
 
-def _best_lr(group: pd.DataFrame) -> float:
-    rows = group[group["metric"] != "loss"].assign(lr=group["lr"].fillna(0.0))  # 0 stands for the problem's own
-    seeds = rows.groupby("lr")["seed"].nunique()
-    means = rows.pivot_table(index="lr", columns=["task", "metric"], values="validation").dropna(axis="columns")
+def families(runs: pd.DataFrame) -> pd.Series:
+    """For each row the method that its run was a try for, as "hps+fixed", or else its own."""
+    if "tuned" not in runs:
+        return runs["method"]
+    return runs["tuned"].fillna("").where(lambda name: name != "", runs["method"])
+
+
+def _best(group: pd.DataFrame) -> tuple[str, float]:
+    """The method and learning rate of the best choice."""
+    rows = group[group["metric"] != "loss"]
+    seeds = rows.groupby(["method", "lr"])["seed"].nunique()
+    means = rows.pivot_table(index=["method", "lr"], columns=["task", "metric"], values="validation")
+    means = means.dropna(axis="columns")
     sign = rows.groupby(["task", "metric"])["higher_is_better"].first().map({True: 1.0, False: -1.0})
     average = means.mean()
     changes = (means - average) / average.abs().where(average != 0) * sign
     scores = changes.T.groupby(level="task").mean().mean()
     return scores[seeds == seeds.max()].idxmax()
+
+
+def tuning(best: pd.DataFrame, tried: pd.DataFrame) -> list[str]:
+    """A sentence for each method whose weights were tuned: which were chosen, as in `best`, among those `tried`."""
+    if "tuned" not in tried:
+        return []
+    notes = []
+    tried = tried[tried["tuned"] != ""]
+    for (problem, budget, family), group in tried.groupby(["problem", "budget", "tuned"], sort=False):
+        mine = best[(families(best) == family) & (best["problem"] == problem) & (best["budget"] == budget)]
+        weights, count = re.findall(r"fixed\((.*?)\)", mine["method"].iloc[0]), group["method"].nunique()
+        notes.append(f"Weights of {family} on {problem}, chosen on validation among {count}, each with the same seeds: "
+                     f"{', '.join(weights) or 'one each'}. That took {count} trainings where another row took one.")
+    return notes
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:

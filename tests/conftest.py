@@ -19,5 +19,6 @@ settings.load_profile("mtlcourse")
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
     """Whatever a test registers, and a solution that it runs, is forgotten after it."""
-    for module, name in ((data.registry, "_PROBLEMS"), (methods, "_METHODS"), (strategies.base, "_REGISTRY")):
+    for module, name in ((data.registry, "_PROBLEMS"), (data.registry, "_DOMAINS"), (methods, "_METHODS"),
+                         (strategies.base, "_REGISTRY")):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))

@@ -6,9 +6,13 @@ from mtlcourse import data
 from mtlcourse.tasks import Problem, TensorSplit
 from mtlcourse.void import VOID
 
-OFFLINE = ("digits_mtl", "multidigits", "relatedness", "rooms", "twins")  # the registered problems that need no files
+OFFLINE = ("digits_mtl", "multidigits", "relatedness", "robust_digits", "rooms", "twins")  # those that need no files
 NEEDS_MAPS = ("mtan", "afa")  # the architectures that are not defined on vectors
 SHALLOW = ("lasso", "l21", "rmtl", "mtrl", "theta")
+CELLS: dict[str, dict] = {  # the searches for cells, which are about images, with options that make them quick
+    name: {"cells": 3, "channels": 2, "nodes": 1, "derived_cells": 3, "derived_channels": 2, "retrain": 1, **more}
+    for name, more in {"darts": {"order": "first"}, "p-darts": {"order": "first"}, "pc-darts": {"order": "first"},
+                       "e2rnas": {"order": "first"}, "random-cells": {}}.items()}
 ONE_ANSWER = (*SHALLOW, "srdml")  # those that are defined on tasks with one answer a sample only
 TASKS = (data.classification("kind", 3), data.regression("size", 2), data.binary("big"))
 ENCODER = {"name": "mlp", "widths": [6, 5]}
@@ -61,8 +65,9 @@ def pixels(samples: int = 6) -> Problem:
 
 
 def doubled(problem: Problem) -> Problem:
-    """The problem, whose tasks share their inputs, in float64."""
+    """The problem in float64."""
     for part in (problem.train, problem.val, problem.test):
-        part.inputs = part.inputs.double()
+        own = isinstance(part.inputs, dict)
+        part.inputs = {name: x.double() for name, x in part.inputs.items()} if own else part.inputs.double()
         part.targets = {name: y.double() if y.is_floating_point() else y for name, y in part.targets.items()}
     return problem

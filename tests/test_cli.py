@@ -53,12 +53,14 @@ def sweep(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_bench_passes_on_what_was_asked(sweep: SimpleNamespace):
     asked = ["--problem", "rooms,my.module:problem", "--methods", "stl, hps+bmtl(T=5, b=(1, 2))", "--seeds", "0,4",
-             "--lr", "1e-3,0.01", "--workers", "2", "--budget", "smoke", "--folder", "elsewhere", "--no-progress"]
+             "--lr", "1e-3,0.01", "--workers", "2", "--budget", "smoke", "--folder", "elsewhere", "--no-progress",
+             "--tune", "weights", "--shard", "2/3"]
     done = CliRunner().invoke(cli.main, ["bench", *asked])
     assert done.exit_code == 0 and done.output == "mean 2.0\n"
     assert sweep.arguments == (["rooms", "my.module:problem"], ["stl", "hps+bmtl(T=5, b=(1, 2))"], [0, 4])
     assert sweep.options == {"budget": "smoke", "folder": Path("elsewhere"), "workers": 2, "scheduler": None,
-                             "learning_rates": [1e-3, 0.01], "device": "auto", "progress": False}
+                             "learning_rates": [1e-3, 0.01], "device": "auto", "progress": False,
+                             "tune": "weights", "shard": (2, 3)}
 
 
 def test_bench_takes_ranges_of_seeds_epochs_and_a_batch_size(sweep: SimpleNamespace):

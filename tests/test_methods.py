@@ -13,7 +13,7 @@ from mtlcourse import data, methods, models, strategies, training
 from mtlcourse.files import seed_everything
 from mtlcourse.methods import Part, budget_arguments, canonical, parse, parse_part
 from mtlcourse.tasks import TensorSplit
-from tests.problems import NEEDS_MAPS, OFFLINE, SHALLOW, small
+from tests.problems import CELLS, NEEDS_MAPS, OFFLINE, SHALLOW, small
 
 
 def weights(module):
@@ -307,7 +307,7 @@ def test_a_problem_may_be_named_with_options(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "problem"), [
     *((name, "multidigits(train=9, val=9, test=9)") for name in methods.names() if name not in SHALLOW),
-    *((name, "relatedness") for name in methods.names() if name not in NEEDS_MAPS)])
+    *((name, "relatedness") for name in methods.names() if name not in (*NEEDS_MAPS, *CELLS))])
 def test_parameters_are_those_of_the_model(name, problem):
     model = methods.build(name, methods.load_problem(problem))
     assert methods.count_parameters(name, problem) == sum(p.numel() for p in model.parameters())

@@ -15,7 +15,7 @@ from typing import Any
 from .. import data
 from ..files import write_text
 from ..methods import canonical, parse_part
-from ..runs import load_samples, selected, table
+from ..runs import families, load_samples, selected, table, tuning
 from ..safety import SafetyReport, report, tally, words
 from ..safety.certificates import Margin
 from .safety import heat_map, relative_performance, size_and_improvement
@@ -40,7 +40,7 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
                 over: str = "samples") -> list[SafetyReport]:
     """A report for each problem and budget in a folder of runs; what is given restricts which runs count.
 
-    Of a grid of learning rates each method's best one on validation is taken, and a note says which.
+    Of a grid of learning rates, and of tuned weights, each method's best on validation is taken, and a note says which.
     per_comparison: as for `safety.report`.
     certificates: certify every network from what its run kept of each sample, with `delta`, `margin` and `over` as
         for `safety.certify`. Neither models nor data are read.
@@ -55,7 +55,8 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
               "method": {canonical(method) for method in methods} | ({canonical(baseline)} if methods else set()),
               "budget": {str(parse_part(budget))} if budget else set()}
     for column, values in wanted.items():
-        found = found[found[column].isin(values)] if values else found
+        asked = found[column].isin(values) | (families(found).isin(values) if column == "method" else False)
+        found = found[asked] if values else found
     if found.empty:
         raise ValueError(f"There are no such runs in {folder}. `mtlcourse bench` makes them: give it the same folder, "
                          "problems, methods and seeds.")
@@ -72,6 +73,7 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
             made.notes.append("Learning rates, chosen on validation: "
                               + ", ".join(f"{method} {'as the problem has it' if lr != lr else f'{lr:g}'}"
                                           for method, lr in chosen.items()) + ".")
+        made.notes += tuning(best, rows)
         if certificates:
             _certify(made, str(problem), best, folder, delta=delta, margin=margin, over=over)
         reports.append(made)
@@ -86,6 +88,8 @@ def _certify(made: SafetyReport, problem: str, rows: Any, folder: str | Path, **
     except (ValueError, OSError, ImportError) as error:
         made.notes.append(f"No certificates: what the measures of {problem} mean is not known ({error}).")
         return
+    if isinstance(description, data.DomainProblem):
+        description = description.sealed()  # it is there that measures are taken
     kept = {method: {seed: load_samples(Path(folder) / name)
                      for seed, name in zip(own["seed"], own["configuration"], strict=True)}
             for method, own in rows.drop_duplicates(["method", "seed"]).groupby("method", sort=False)}
