@@ -53,7 +53,11 @@ def _say(verdict: str, what: str, why: str) -> bool:
 
 
 def _execute(notebook: Path, target: Path, variables: dict[str, str]) -> str:
-    """Run `notebook` with more variables of the environment and write what came to `target`; what went wrong."""
+    """Run `notebook` with more variables of the environment and write what came to `target`; what went wrong.
+
+    Whoever refreshes may have solved exercises; that is not stored (`progress` is kept in Jupyter's data folder).
+    """
+    variables = {"JUPYTER_DATA_DIR": str(target.parent)} | variables
     command = [sys.executable, "-m", "jupyter", "execute", f"--output={target}", "--timeout=600", str(notebook)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ | variables)
     return done.stderr or "It stopped without a word." if done.returncode else ""

@@ -26,19 +26,29 @@ from . import lessons, outputs, pages, parameters
 
 PACKAGE = Path(__file__).parent.parent
 _GRACE = 15  # seconds that an interrupted notebook gets to end its kernel
+KNOWN = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH",
+         "VIRTUAL_ENV", "PYTHONPATH", "OMP_NUM_THREADS")
+_LARGEST = 10**9  # bytes of a file that untrusted code may write
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to run: where it is, its parameters, and the stem of the files it leaves."""
+    """One notebook to run: where it is, its parameters, and the stem of the files it leaves.
+
+    called: its name, if that is not its file's.  untrusted: somebody else's code: a cell that fails or is interrupted
+    after its time does not end it, it sees no variables of the environment but those in `KNOWN`, and its home is the
+    folder it runs in.
+    """
 
     source: Path
     target: Path
     values: dict[str, Any] = field(default_factory=dict)
+    called: str = ""
+    untrusted: bool = False
 
     @property
     def name(self) -> str:
-        return self.source.stem
+        return self.called or self.source.stem
 
     @property
     def executed(self) -> Path:
@@ -88,13 +98,13 @@ def plan(folder: Path, out: Path, only: Sequence[str] = (), assignments: Sequenc
     return [Job(path.resolve(), out.resolve() / path.stem, values[path]) for path in chosen]
 
 
-def run(jobs: Sequence[Job], *, at_once: int = 2, fresh: bool = False, timeout: int = 600,
+def run(jobs: Sequence[Job], *, at_once: int = 2, fresh: bool = False, timeout: int = 600, limit: int | None = None,
         watch: Callable[[list[str]], None] = lambda names: None) -> Generator[Outcome, None, None]:
     """Run `jobs` and yield an `Outcome` as each is done: first those that are kept, then as they end.
 
     at_once: notebooks that run at the same time.  fresh: run also what was ok before.
-    timeout: seconds that one cell may take.  watch: called about once a second with the names of the
-        notebooks that are running.
+    timeout: seconds that one cell may take.  limit: seconds that one notebook may take in all.
+    watch: called about once a second with the names of the notebooks that are running.
     When the caller stops early, running notebooks are ended together with their kernels.
     """
     todo: deque = deque()
@@ -106,7 +116,7 @@ def run(jobs: Sequence[Job], *, at_once: int = 2, fresh: bool = False, timeout: 
             job.target.parent.mkdir(parents=True, exist_ok=True)
             job.record.unlink(missing_ok=True)
             todo.append((job, job.key()))
-    yield from _run_in_processes(todo, at_once, timeout, watch)
+    yield from _run_in_processes(todo, at_once, timeout, limit, watch)
 
 
 def kept(job: Job) -> Outcome | None:
@@ -117,9 +127,11 @@ def kept(job: Job) -> Outcome | None:
     return replace(before, kept=True)
 
 
-def _run_in_processes(todo: deque, at_once: int, timeout: int, watch: Callable) -> Generator[Outcome, None, None]:
+def _run_in_processes(todo: deque, at_once: int, timeout: int, limit: int | None,
+                      watch: Callable) -> Generator[Outcome, None, None]:
     context = multiprocessing.get_context("spawn")  # papermill is not safe in threads, nor after a fork
     running: dict[int, tuple] = {}
+    late: set[int] = set()
     try:
         while todo or running:
             while todo and len(running) < at_once:
@@ -128,12 +140,21 @@ def _run_in_processes(todo: deque, at_once: int, timeout: int, watch: Callable) 
                 with _deaf_to_interrupts():
                     process.start()
                 running[process.sentinel] = process, job, key, time.monotonic()
+                late.discard(process.sentinel)  # a number that one before it may have had
             watch([job.name for _, job, *_ in running.values()])
             for sentinel in multiprocessing.connection.wait(list(running), timeout=1):
                 process, job, key, start = running.pop(sentinel)
                 process.join()
-                lost = Outcome(job.name, "failed", time.monotonic() - start, _death(process.exitcode), key)
+                cause = _TOO_LONG.format(limit) if sentinel in late else _death(process.exitcode)
+                lost = Outcome(job.name, "failed", time.monotonic() - start, cause, key)
                 yield _read_record(job) or lost
+            for sentinel, (process, *_, start) in running.items():
+                over = time.monotonic() - start - (limit or float("inf"))
+                if over > 0 and sentinel not in late:
+                    late.add(sentinel)
+                    process.terminate()  # once: a second time would interrupt how it ends its kernel
+                elif over > _GRACE:
+                    process.kill()
     finally:
         for process, *_ in running.values():
             process.terminate()
@@ -151,6 +172,9 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+_TOO_LONG = "It took longer than the {} s that a notebook may take."
 
 
 def _death(exitcode: int) -> str:
@@ -173,12 +197,27 @@ def _execute(job: Job, key: str, timeout: int) -> None:
     with open(job.target.with_suffix(".log"), "w") as log:  # also for the kernel, which inherits both streams
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
+    if job.untrusted:
+        _confine(job.source.parent)
     start = time.perf_counter()
     message = _fault(job, timeout)
     outcome = Outcome(job.name, "failed" if message else "ok", time.perf_counter() - start, message, key)
     draft = job.record.with_suffix(".part")
     draft.write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
     draft.replace(job.record)
+
+
+def _confine(home: Path) -> None:
+    """Take from this process, and so from its kernel, what is not another's business."""
+    for name in set(os.environ) - set(KNOWN):
+        del os.environ[name]
+    os.environ["HOME"] = str(home)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
 
 
 def _fault(job: Job, timeout: int) -> str:
@@ -188,13 +227,16 @@ def _fault(job: Job, timeout: int) -> str:
 
     # Without this every kernel warns that its sockets on this machine are not encrypted.
     config = Config({"KernelManager": {"transport_encryption": "auto"}})
+    on = {"allow_errors": True, "interrupt_on_timeout": True} if job.untrusted else {}
     for attempt in (1, 2):
         try:
             papermill.execute_notebook(
                 job.source, job.executed, job.values, cwd=job.source.parent, kernel_name="python3",
-                progress_bar=False, execution_timeout=timeout, config=config,
+                progress_bar=False, execution_timeout=timeout, config=config, **on,
             )
         except papermill.PapermillExecutionError as error:
+            if job.untrusted:  # it ran to its end, with errors
+                break
             code = "\n".join(f"    {line}" for line in error.source.strip().splitlines())
             return f"In [{error.exec_count}]:\n{code}\n{error.ename}: {error.evalue}"
         except Exception as error:  # whatever it is, it belongs into the verdict on this one notebook

@@ -26,7 +26,9 @@ def coordinates(g_1: Tensor, g_2: Tensor) -> tuple[float, float, float]:
     return (g_1 @ g_1).item() - p_1**2, p_1, p_2
 
 
-@exercise("04.1")
+@exercise("04.1",
+          "Write down the product of the clipped gradient with g_j, and set it to zero.",
+          "With u the unit vector along g_i - g_j: zero = g_i . g_j - Delta (u . g_j). Solve for Delta.")
 def just_enough(answer: Callable) -> None:
     """`g_i' . g_j = |h|^2 - (p_i - Delta) p_j` is zero."""
     for numbers in PAIRS:
@@ -34,7 +36,10 @@ def just_enough(answer: Callable) -> None:
         expect(p_i - h2 / p_j, answer(*rows(numbers)), f"for g_i={numbers[0]} and g_j={numbers[1]}")
 
 
-@exercise("04.2")
+@exercise("04.2",
+          "Split both gradients into the foot h and parts along u. Who loses by what is left of the leftover?",
+          "With d = 2h + (1 - x)(p_1 - p_2) u the one with the shorter part gains 2|h|^2 - (1 - x)|p_1 - p_2| "
+          "min(p_1, p_2). Zero gives x; it is never below 0, and 0 where nothing pulls.")
 def smallest_share(answer: Callable) -> None:
     """What is left of the leftover may pull the shorter gradient's task back by its gain from 2h, and no more."""
     for numbers in PAIRS:
@@ -44,7 +49,10 @@ def smallest_share(answer: Callable) -> None:
         expect(max(0.0, 1 - allowed), answer(*rows(numbers)), f"for g_1={numbers[0]} and g_2={numbers[1]}")
 
 
-@exercise("04.3")
+@exercise("04.3",
+          "Two loops: over the gradients, and over the others in the given order; test and clip the running one.",
+          "In a conflict with the original g_j let P be the running gradient minus g_j, and take away from the "
+          "running gradient its projection onto P.")
 def to_the_foot(answer: Callable) -> None:
     """Each gradient in turn loses its part along the difference to each original one that it conflicts with."""
     cases = [(PAIRS[0], [[1], [0]]), (TRIPLE, [[1, 2], [0, 2], [0, 1]]), (TRIPLE, [[2, 1], [2, 0], [1, 0]])]
@@ -60,7 +68,10 @@ def to_the_foot(answer: Callable) -> None:
         expect(total, answer(rows(numbers), orders), f"for G={numbers} and orders={orders}")
 
 
-@exercise("04.4")
+@exercise("04.4",
+          "Along g the loss is a parabola with its bottom at step 1. Equally high is equally far from the bottom.",
+          "MAMG goes s and PCGrad (1 + |cos|) s: set 1 - s equal to (1 + |cos|) s - 1, and remember that the cosine "
+          "is negative here.")
 def crossing(answer: Callable) -> None:
     """Both go along g, one step t and the other (1 - cos) t: equally far from the minimum, on its two sides."""
     for numbers in EVEN_PAIRS:

@@ -8,7 +8,10 @@ from ... import published
 from . import NotYet, exercise, expect
 
 
-@exercise("09.1")
+@exercise("09.1",
+          "What was cut off only made the number shorter: the true one is at least as far from zero.",
+          "A unit is 10 to the minus number of digits behind the point. Add it above for positive numbers, below for "
+          "those whose text begins with a minus; return the lower end first.")
 def cut_off(answer: Callable) -> None:
     """A whole unit of the last printed digit, on the side away from zero."""
     for text, expected in (("4.80", (4.80, 4.81)), ("67", (67, 68)), ("-0.0003", (-0.0004, -0.0003)),
@@ -16,7 +19,10 @@ def cut_off(answer: Callable) -> None:
         expect(expected, answer(text), f"for {text!r}", tolerance=1e-9)
 
 
-@exercise("09.2")
+@exercise("09.2",
+          "Each task contributes the share of its metrics that are safe; eta is the mean of the shares.",
+          "itertools.product over range(m + 1), one for each task, gives all combinations. Average k / m, round, and "
+          "drop what comes twice.")
 def possible_etas(answer: Callable) -> None:
     """All shares of safe metrics, averaged within and over tasks, in whole percent."""
     for metrics, expected in (
@@ -29,7 +35,11 @@ def possible_etas(answer: Callable) -> None:
         expect(expected, list(answer(metrics)), f"for tasks with {metrics} metrics")
 
 
-@exercise("09.3")
+@exercise("09.3",
+          "In q = 1/STL every row is a straight line through zero: weight times improvement times q is printed minus "
+          "rest.",
+          "Least squares through zero: q is the sum of d (printed - rest) over weight times the sum of d squared. "
+          "Return 1/q.")
 def baseline_cell(answer: Callable) -> None:
     """`Delta_I = rest + weight * improvement / STL`, solved for STL over several rows."""
     for stl, weight, improvements, rest in ((24.8, 1 / 6, [0.62, -1.29, 0.71, 0.02], [0.01, -0.02, 0.0, 0.03]),
@@ -39,7 +49,10 @@ def baseline_cell(answer: Callable) -> None:
         expect(stl, answer(weight, improvements, rest, printed), what, tolerance=1e-3 * stl)
 
 
-@exercise("09.4")
+@exercise("09.4",
+          "Both results are made from the cells: work out what the audit would compute from the new accuracy.",
+          "Delta_I is the mean of 0.950/0.912 - 1 and 0.880/0.874 - 1, to four digits, and no metric is worse now: "
+          "what is eta then?")
 def invented(answer: pd.DataFrame) -> None:
     """STL as it was, an invented accuracy of MTAN, and nothing that the audit can find."""
     columns = ["left/accuracy ↑", "right/accuracy ↑", "delta_i", "eta"]

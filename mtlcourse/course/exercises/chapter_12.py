@@ -7,7 +7,10 @@ import torch
 from . import exercise, expect
 
 
-@exercise("12.1")
+@exercise("12.1",
+          "Which weights say 'my own features alone'? Only the taker's row keeps what it is.",
+          "Make an identity over the two task dimensions, the same for every channel, and copy row `taker` of w into "
+          "it.")
 def one_way(answer: Callable) -> None:
     """The taker's row as it is, the identity's row for every other task; w itself stays as it was."""
     w = torch.rand(3, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -22,7 +25,9 @@ def one_way(answer: Callable) -> None:
         expect(w, given, "the weights that were given to the function, afterwards")
 
 
-@exercise("12.2")
+@exercise("12.2",
+          "topk returns both the values and where they stood; the rest is zeros, and a division.",
+          "Scatter the values of topk, divided by their sum in each row, into a tensor of zeros at their places.")
 def largest(answer: Callable) -> None:
     """The k largest shares of each sample over their sum, zero elsewhere."""
     shares = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.2, 0.45, 0.35]], dtype=torch.float64)

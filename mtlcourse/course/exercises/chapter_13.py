@@ -9,7 +9,10 @@ from torch import nn
 from . import NotYet, exercise, expect
 
 
-@exercise("13.1")
+@exercise("13.1",
+          "The mixture is alpha public + (1 - alpha) private. What is its derivative by alpha?",
+          "Multiply g with public minus private, sum over all, take the step, and bring the gate back between 0 and "
+          "1.")
 def gate_step(answer: Callable) -> None:
     """alpha - lr <g, public - private>, then the nearest point of [0, 1]."""
     g, public, private = _features([[1.0, -2.0], [0.5, 0.0]], [[1.0, 0.0], [2.0, 2.0]], [[0.0, 1.0], [0.0, 1.0]])
@@ -17,7 +20,9 @@ def gate_step(answer: Callable) -> None:
         expect(expected, answer(alpha, g, public, private, lr), f"for alpha={alpha}, lr={lr}, <g, f_S - f_t>=4")
 
 
-@exercise("13.2")
+@exercise("13.2",
+          "Think of the comparison that must be true for a gate to stay open; close in every other case.",
+          "With NaN every comparison is false: close where 'together is at most alone' is not true.")
 def to_close(answer: Callable) -> None:
     """Those whose loss is not known to be at most the one alone."""
     cases = [({"left": 0.3, "right": 0.5}, {"left": 0.3, "right": 0.4}, ["right"]),
@@ -29,7 +34,9 @@ def to_close(answer: Callable) -> None:
             raise NotYet(f"for together={together} and alone={alone}: expected {expected}, got {got}")
 
 
-@exercise("13.3")
+@exercise("13.3",
+          "Decoders are model.heads. Two things are needed: wake them, and hand their parameters over.",
+          "Call requires_grad_(True) on model.heads first; then add the parameters of model.heads to the list.")
 def second(answer: Callable) -> None:
     """Public encoder, gates and decoders learn, and nothing else; the decoders are woken for it."""
     model = nn.Module()

@@ -7,7 +7,9 @@ import torch
 from . import NotYet, exercise, expect
 
 
-@exercise("15.1")
+@exercise("15.1",
+          "The product of g_i with the sum of all gradients can be read from K: it is a sum along a row.",
+          "Replace K < 0 by 'the row sums of K are negative', any of them in the module; the cumulative sum stays.")
 def gentle(answer: Callable) -> None:
     """Up to the first module in which the sum of the gradients harms a task."""
     for K in _grams():
@@ -15,7 +17,10 @@ def gentle(answer: Callable) -> None:
         expect(expected, answer(K), f"for the Gram matrices {K.tolist()}")
 
 
-@exercise("15.2")
+@exercise("15.2",
+          "Each module judges for itself: nothing is carried over from those before.",
+          "Ask for each module whether any entry of K is negative, and return the opposite, without the cumulative "
+          "sum.")
 def local(answer: Callable) -> None:
     """Each module for itself."""
     for K in _grams():
@@ -29,7 +34,11 @@ def _grams() -> list[torch.Tensor]:
     return [torch.tensor(order, dtype=torch.float64) for order in orders]
 
 
-@exercise("15.3")
+@exercise("15.3",
+          "Begin with everybody at point 1. In each stage ask about those who are left, and settle who keeps the "
+          "module.",
+          "Stages k = 1 to P - 1: whoever is kept gets the point P - k + 1 and leaves the list; stop when it is "
+          "empty.")
 def progressive_points(answer: Callable) -> None:
     """In stage k who keeps module P - k has point P - k + 1; the others go on, and at last stand alone."""
     for P, keeps in ((4, ["ab", "c", ""]), (4, ["", "", ""]), (5, ["a", "", "bc", "d"]), (4, ["abcd"])):
@@ -55,7 +64,10 @@ def _asking(keeps: list[str], heard: list[tuple[int, list[str]]]) -> Callable:
     return ask
 
 
-@exercise("15.4")
+@exercise("15.4",
+          "Tasks with the same branch point above 1 share what lies behind it; those at 1 are alone.",
+          "Trunk: the largest point minus 1. Add P - p once for each different p > 1, and P - 1 for every task with "
+          "p = 1.")
 def tree_modules(answer: Callable) -> None:
     """Distinct modules, counted by what passes them."""
     for P, points in ((4, {"a": 4, "b": 4, "c": 3, "d": 3}), (4, {"a": 4, "b": 2, "c": 1, "d": 1}),

@@ -8,7 +8,9 @@ import torch
 from . import NotYet, exercise, expect
 
 
-@exercise("16.1")
+@exercise("16.1",
+          "The cosine of opposite saliencies is -1. What must be done to it so that the sign no longer matters?",
+          "torch.cosine_similarity over the features of both; square, subtract from 1, average over the samples.")
 def signless(answer: Callable) -> None:
     """Two tasks that look at the same features with opposite signs are the same."""
     two = torch.tensor([[[1.0, 0.0], [-2.0, 0.0], [1.0, 1.0]]], dtype=torch.float64)
@@ -21,7 +23,9 @@ def signless(answer: Callable) -> None:
         expect(expected, answer(S), what)
 
 
-@exercise("16.2")
+@exercise("16.2",
+          "Split the whole: a part that all pairs share equally, and the rest, which is learned.",
+          "Equal parts of `least`, plus 1 - least times the softmax.")
 def floored(answer: Callable) -> None:
     """A share of what all pairs have for certain, the rest as learned."""
     d = torch.tensor([1.0, 2.0, 3.0])
@@ -32,7 +36,9 @@ def floored(answer: Callable) -> None:
                f"for log omega = {logits} and least = {least}")
 
 
-@exercise("16.3")
+@exercise("16.3",
+          "Set the derivative of the objective to a constant, for the shares sum to one. Which function of d is p?",
+          "p is the softmax of -d / tau, with tau a tenth of the mean distance; use d without its gradient.")
 def by_entropy(answer: Callable) -> None:
     """The minimiser is a softmax, and follows distances without pushing them."""
     for values in ([1.0, 2.0, 3.0], [0.3, 0.3, 0.6], [2.0, 2.0, 2.0]):
@@ -44,7 +50,9 @@ def by_entropy(answer: Callable) -> None:
             raise NotYet("the shares have a gradient by the distances; they are to follow them only: d.detach()")
 
 
-@exercise("16.4")
+@exercise("16.4",
+          "Multiply the squared distance out: which part stands on the diagonal of P, which off it, with what sign?",
+          "Sums of rows on the diagonal, minus omega off it; the half before the trace asks for a factor.")
 def laplacian(answer: Callable) -> None:
     """Twice the Laplacian of the graph."""
     for weights in ([[0, 1], [1, 0]], [[0, 1, 0], [1, 0, 3], [0, 3, 0]], [[0, 2, 1], [2, 0, 0.5], [1, 0.5, 0]]):

@@ -8,7 +8,9 @@ from ... import data
 from . import exercise, expect
 
 
-@exercise("21.1")
+@exercise("21.1",
+          "Twins differ in signs only. What is equal in both of them?",
+          "Take absolute values of W before you take distances.")
 def a_distance_for_twins(answer: Callable) -> None:
     """The nearest other task is the twin for every task, also where more signs are flipped."""
     for flips in (0.1, 0.3):
@@ -23,7 +25,10 @@ def a_distance_for_twins(answer: Callable) -> None:
             expect(12, first, f"tasks of 12 with their twin nearest, and it alone, for flips={flips}, seed={seed}")
 
 
-@exercise("21.2")
+@exercise("21.2",
+          "Forbid the diagonal, find the k nearest of each row, and let each of them receive the same.",
+          "Put infinity on the diagonal; topk(k, largest=False) gives places; scatter 1/(m k) there; add the "
+          "transpose.")
 def nearest_only(answer: Callable) -> None:
     """Each task gives 1 / m, in equal parts to its k nearest; a pair has what both give it."""
     for m, k in ((3, 1), (5, 2), (12, 1)):
@@ -34,7 +39,9 @@ def nearest_only(answer: Callable) -> None:
         expect(gives + gives.T, answer(D.clone(), k), f"for {m} tasks and k={k}")
 
 
-@exercise("21.3")
+@exercise("21.3",
+          "One more logit goes into the softmax, and its share is thrown away.",
+          "Concatenate -d/tau of the pairs with -c/tau, take the softmax, and leave out the last entry.")
 def or_nobody(answer: Callable) -> None:
     """A softmax over the pairs and one more, of distance c; its share is lost."""
     for m, tau, c in ((3, 1.0, 1.0), (4, 0.5, 2.0), (4, 0.5, -50.0)):

@@ -8,7 +8,9 @@ import torch
 from . import NotYet, exercise, expect
 
 
-@exercise("23.1")
+@exercise("23.1",
+          "What stands in the place of the temperature, 50?",
+          "Divide by the mean of the losses instead: the exponent is then a number without a unit.")
 def own_temperature(answer: Callable) -> None:
     """exp(L_t / mean L - 1), which no common unit changes."""
     for losses in ([0.5, 1.0, 1.5], [50.0, 100.0, 150.0], [1.0, 1.0, 4.0, 2.0]):
@@ -16,7 +18,9 @@ def own_temperature(answer: Callable) -> None:
         expect((given / given.mean() - 1).exp(), answer(given), f"for losses {losses}")
 
 
-@exercise("23.2")
+@exercise("23.2",
+          "Put z = L / T into all three parts. What does each have to be multiplied by?",
+          "max L is T times max z: multiply both ends of what stands there by T.")
 def room(answer: Callable) -> None:
     """T ln v - T ln m and T ln v."""
     for losses, T in (([1.0, 2.0, 3.0, 4.0], 50.0), ([0.5, 8.0], 2.0)):
@@ -25,7 +29,9 @@ def room(answer: Callable) -> None:
         expect([high - T * math.log(len(losses)), high], answer(v, len(losses), T), f"for losses {losses}, T={T}")
 
 
-@exercise("23.3")
+@exercise("23.3",
+          "A squared error grows with the square of the unit. Which number of a column of y does so, too?",
+          "Divide 1 by the variance of each column.")
 def unit_free(answer: Callable) -> None:
     """Weights proportional to one over the variance: s^2 y^2 / s^2 stays."""
     y = torch.randn(200, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64) + 1.0
