@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Ground first. A file imports only from floors below its own, or from its own folder.
 FLOORS = [
     {"void"},
-    {"files", "losses", "metrics"},
+    {"batches", "files", "losses", "metrics"},
     {"tasks"},
     {"data", "encoders", "strategies"},
     {"models"},
@@ -34,8 +34,8 @@ FLOORS = [
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 # Part of what a declared package promises.
-BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient", "IPython": "ipykernel",
-          "threadpoolctl": "scikit-learn"}
+BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient", "jupyter_core": "nbclient", "IPython": "ipykernel",
+          "threadpoolctl": "scikit-learn", "requests": "pooch"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "dask": "dask[distributed]",
                  "distributed": "dask[distributed]"}
 

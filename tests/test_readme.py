@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcourse import methods
+from mtlcourse import methods, strategies
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,3 +54,9 @@ def test_every_notebook_is_named():
 def test_every_lesson_is_found_from_the_table():
     rows = re.findall(r"^\| \[\d\d [^]]+\]\(notebooks/([^)]+)\) \|", TEXT, re.MULTILINE)
     assert rows == sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def test_every_strategy_is_in_the_list():
+    rows = TEXT.partition("| name | what it does |")[2].partition("\n\n")[0].splitlines()[2:]
+    listed = [name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(strategies.names()) and len(set(listed)) == len(listed)
