@@ -1,7 +1,7 @@
 """`robust_cifar10` and `robust_cifar100`: as `robust_digits`, on the images of the thesis, where they are.
 
-Imports `tasks`, its folder's `kinds`, `outside`, `probes`, `registry`, `splits`. The images are read from the published
-files as they are; nothing is unpickled.
+Imports `tasks`, its folder's `kinds`, `outside`, `probes`, `registry`, `scans`, `splits`. The images are read from the
+published files as they are; nothing is unpickled.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from ..tasks import Problem, TensorSplit
@@ -17,6 +17,7 @@ from .kinds import classification
 from .outside import USES
 from .probes import robustness
 from .registry import register
+from .scans import read_svhn
 from .splits import at_most, generator, mixed, split_sizes
 
 PIXELS = 3 * 32 * 32
@@ -68,7 +69,7 @@ def _problem(name: str, sizes: dict[str, int], epsilon: float | int, seed: int, 
             rows = order[part][len(order[part]) - size :] if split == "val" else order[part][:size]
             images, found = parts[part]
             splits[split] = TensorSplit(_pixels(images[rows]), {"image": torch.from_numpy(found[rows])})
-        foreign = [_pixels(read_svhn(root / "svhn" / file)) for file in FOREIGN]
+        foreign = [_foreign(root / "svhn" / file) for file in FOREIGN]
         half = len(foreign[0]) // 2
         cut = dict(zip(USES, (foreign[0][:half], foreign[0][half:], foreign[1]), strict=True))
         elsewhere = {use: cut[use][: sizes["test" if use == "test" else "train"]] for use in USES}
@@ -98,19 +99,9 @@ def read_records(paths: list[Path], labels: int, classes: int
     return table[:, labels:].reshape(-1, 3, 32, 32), found
 
 
-def read_svhn(path: Path) -> UInt8[np.ndarray, "images 3 32 32"]:
-    """The images of SVHN's format 2, a MATLAB file with X of 32 x 32 x 3 x images."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
+def _foreign(path: Path) -> Float[Tensor, "images 3 32 32"]:
     _there(path, "svhn", "format 2, cropped digits")
-    try:
-        X = loadmat(path, variable_names=["X"])["X"]
-    except (KeyError, IndexError, ValueError, TypeError, OSError, EOFError, MatReadError) as error:
-        raise ValueError(f"{path} is cut off, or no MATLAB file with X ({error}). Get it again.") from error
-    if X.dtype != np.uint8 or X.ndim != 4 or X.shape[:3] != (32, 32, 3):
-        raise ValueError(f"{path} has X of {X.dtype} {X.shape}; SVHN's is uint8 (32, 32, 3, images).")
-    return np.ascontiguousarray(X.transpose(3, 2, 0, 1))
+    return _pixels(read_svhn(path)[0])
 
 
 def _there(path: Path, what: str, version: str) -> None:

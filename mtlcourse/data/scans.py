@@ -38,17 +38,27 @@ def svhn(root: str | Path) -> Labelled:
 
     `X` is (32, 32, 3, samples), `y` the digit, 10 for 0. Raises as `_paths` does, and ValueError for other files.
     """
-    from scipy.io import loadmat
-
     images, labels = [], []
     for path in _paths(root, "svhn"):
-        try:
-            file = loadmat(path)
-            images.append(file["X"].transpose(3, 2, 0, 1))
-            labels += [int(label) % 10 for label in file["y"].ravel()]
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise ValueError(f"{path} is not SVHN as it is published ({error}); get it anew.") from error
+        pixels, digits = read_svhn(path)
+        images.append(pixels)
+        labels += digits.tolist()
     return np.concatenate(images), _digits(labels, root)
+
+
+def read_svhn(path: Path) -> Labelled:
+    """Images, (samples, 3, 32, 32), and digits of one MATLAB file. Raises ValueError for another file."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        file = loadmat(path, variable_names=["X", "y"])
+        X, labels = file["X"], file["y"].ravel().astype(np.int64) % 10
+    except (KeyError, IndexError, ValueError, TypeError, OSError, EOFError, MatReadError) as error:
+        raise ValueError(f"{path} is cut off, or no MATLAB file of SVHN ({error}). Get it again.") from error
+    if X.dtype != np.uint8 or X.ndim != 4 or X.shape != (32, 32, 3, len(labels)):
+        raise ValueError(f"{path} has X of {X.dtype} {X.shape}; SVHN's is uint8 (32, 32, 3, {len(labels)}).")
+    return np.ascontiguousarray(X.transpose(3, 2, 0, 1)), labels
 
 
 def _digits(labels: list[int], root: str | Path) -> Int[np.ndarray, "samples"]:
