@@ -74,6 +74,19 @@ def test_a_factorised_reduction_sees_every_row(side):
     assert (x.grad.abs().sum(1)[0].diagonal() > 0).all()  # even pixels by one half, odd ones by the other
 
 
+@pytest.mark.parametrize("channels", [2, 3, 8])
+def test_a_factorised_reduction_has_the_same_gradient_whatever_the_order_of_its_memory(channels):
+    """A strided 1 x 1 convolution had not, with AVX2: it wrote beyond its memory, and the process ended."""
+    reduction = FactorizedReduce(channels, 4)
+    x = torch.randn(8, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for order in [torch.contiguous_format] + [torch.channels_last] * 50:
+        loss = reduction(x.contiguous(memory_format=order)).pow(3).sum()
+        gradients.append(torch.autograd.grad(loss, [reduction.even.weight, reduction.odd.weight]))
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("unknown", ["identity", "conv_3x3", "", "Sep_Conv_3x3"])
 def test_an_unknown_operation_is_refused_by_name(unknown):
     with pytest.raises(ValueError, match="sep_conv_3x3"):
