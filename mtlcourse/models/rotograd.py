@@ -1,6 +1,7 @@
 """RotoGrad's rotations: one for each task between shared encoder and head, so that the tasks' gradients agree.
 
-This is the rotation half of RotoGrad, which the authors' code calls RotateOnly; its scaling of gradients is not here.
+This is the rotation half of RotoGrad, which the authors' code calls RotateOnly; its scaling of gradients is the
+strategy `rotograd-scale`.
 Imports `tasks`, `models.base`, `models.hps`.
 """
 
@@ -53,9 +54,9 @@ class RotoGrad(HPS):
         follows, and it settles if the leader is the slower one. They are a group of parameters of their
         own, without weight decay. Since the optimisers here keep a state for each number, that is an optimiser
         of its own, which is scheduled and checkpointed with everything else.
-    The source's other half is not in it: the tasks' gradients at z are scaled to one norm, a mean of their norms that
-    counts tasks more whose norm has fallen less since the beginning. Weighing gradients is what a strategy does and
-    no architecture can; with "rotograd+gradnorm" one has what the authors' code calls RotoGradNorm.
+    The source's other half, the scaling of gradients to one norm, is not in it: weighing gradients is what a strategy
+    does and no architecture can. "rotograd+rotograd-scale" is both halves; with "rotograd+gradnorm" one has what the
+    authors' code calls RotoGradNorm.
     That code minimises `|R_t v - g_t|^2`, which is the same up to a factor for each task, because a rotation keeps
     lengths; and it takes the exponential map where `Rotation` has Cayley's.
     Raises ValueError for options that cannot be.

@@ -16,12 +16,14 @@ from .base import (
 )
 from .chain import Chain
 from .difficulty import BalancedWeighting, Curriculum, Maximum, SmoothTchebycheff, SoftMaximum
-from .engine import Engine, backward
+from .engine import Engine
 from .equal import EqualWeighting, FixedWeighting
 from .graddrop import GradientSignDropout
 from .gradnorm import GradNorm
 from .gram import average
+from .magnitudes import EqualMagnitudes
 from .notice import ConflictNoticing
+from .once import backward
 from .preference import CosineScalarization, PenaltyBoundary
 from .priority import PriorityConstrained
 from .robust import Krum, TrimmedMean
@@ -95,16 +97,18 @@ for _name, _strategy in {
     "moco": GradientCorrection,
     "db-mtl": DualBalancing,
     "excess-mtl": ExcessRisk,
+    # to an architecture's rotations
+    "rotograd-scale": EqualMagnitudes,
 }.items():
     register(_name)(_strategy)
 
 __all__ = ["Aligned", "BalancedWeighting", "Chain", "ConflictAverse", "ConflictFree", "ConflictNoticing",
            "CosineScalarization", "Curriculum", "DirectionOriented", "DirectionStrategy", "DualBalancing",
-           "DualProjection", "DynamicWeightAverage", "Engine", "EqualProjections", "EqualWeighting", "ExcessRisk",
-           "FairShares", "FastAdaptiveWeighting", "FixedWeighting", "GeometricLoss", "GradNorm", "GradientClipping",
-           "GradientCorrection", "GradientSignDropout", "GradientVaccine", "GramStrategy", "Krum", "Maximum",
-           "MultipleGradientDescent", "NashBargaining", "NonFinite", "NonFiniteGradient", "NonFiniteLoss",
-           "PenaltyBoundary", "PriorityConstrained", "ProjectConflicting", "RandomGradientWeighting",
-           "RandomWeighting", "ScaleLearning", "SmoothTchebycheff", "SmoothedWeights", "SoftMaximum", "Strategy",
-           "TaskWeights", "TrimmedMean", "UncertaintyWeighting", "UnconflictingProjection", "average", "backward",
-           "combine", "make", "names", "register"]
+           "DualProjection", "DynamicWeightAverage", "Engine", "EqualMagnitudes", "EqualProjections", "EqualWeighting",
+           "ExcessRisk", "FairShares", "FastAdaptiveWeighting", "FixedWeighting", "GeometricLoss", "GradNorm",
+           "GradientClipping", "GradientCorrection", "GradientSignDropout", "GradientVaccine", "GramStrategy", "Krum",
+           "Maximum", "MultipleGradientDescent", "NashBargaining", "NonFinite", "NonFiniteGradient", "NonFiniteLoss",
+           "PenaltyBoundary", "PriorityConstrained", "ProjectConflicting", "RandomGradientWeighting", "RandomWeighting",
+           "ScaleLearning", "SmoothTchebycheff", "SmoothedWeights", "SoftMaximum", "Strategy", "TaskWeights",
+           "TrimmedMean", "UncertaintyWeighting", "UnconflictingProjection", "average", "backward", "combine", "make",
+           "names", "register"]

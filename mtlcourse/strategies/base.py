@@ -6,6 +6,7 @@ the model.
 
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +112,12 @@ class Strategy(nn.Module):
     @property
     def remembers(self) -> bool:
         """Whether a step depends on steps before it, once bound: it keeps numbers, hears of epochs or looks again."""
-        return bool(self.state_dict()) or self.looks_again or type(self).on_epoch_end is not Strategy.on_epoch_end
+        return bool(self.state_dict()) or self.looks_again or self.hears_of_epochs
+
+    @property
+    def hears_of_epochs(self) -> bool:
+        """Whether `on_epoch_end` means anything to it, so that a loop must call it."""
+        return type(self).on_epoch_end is not Strategy.on_epoch_end
 
     def bind(self, tasks: Sequence[Any], generator: torch.Generator | None = None) -> "Strategy":
         """Prepare for `tasks`, once, before the first step; buffers of length m are made here.
@@ -312,10 +318,10 @@ def one_of(option: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-def positive(option: str, value: Number) -> float:
+def positive(option: str, value: Any) -> float:
     """`value`, if it is a positive number; ValueError if not."""
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{option} is {value}; it must be a positive number.")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
+        raise ValueError(f"{option} is {value!r}; it must be a positive number.")
     return float(value)
 
 

@@ -38,6 +38,10 @@ class Chain(Strategy):
     def remembers(self) -> bool:
         return self.loss.remembers or self.gradient.remembers
 
+    @property
+    def hears_of_epochs(self) -> bool:
+        return self.loss.hears_of_epochs or self.gradient.hears_of_epochs
+
     def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
         super().bind(tasks, generator)
         self.loss.bind(tasks, self.generator)  # one stream of random numbers for both

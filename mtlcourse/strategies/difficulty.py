@@ -191,6 +191,10 @@ class SmoothTchebycheff(LossStrategy):
             self.register_buffer("typical", torch.full((self.m,), float("nan"), dtype=torch.float64))
         return self
 
+    @property
+    def hears_of_epochs(self) -> bool:
+        return self.warm_up > 0
+
     def on_epoch_end(self, mean_losses: Float64[Tensor, "m"]) -> None:
         if not self.warm_up:
             return

@@ -1,6 +1,6 @@
 """From m task losses to the gradients of one update.
 
-Imports `files` and the files of this folder from `base` to `written`. The engine knows a
+Imports `files` and the files of this folder from `attended` to `written`. The engine knows a
 model only through the few attributes of `SharingModel`; it measures what the strategy needs, asks it for weights,
 and fills `.grad`.
 """
@@ -17,12 +17,13 @@ from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ..files import unknown
+from .attended import Attended
 from .base import NEEDS, NonFiniteGradient, NonFiniteLoss, Strategy, TaskWeights, make
 from .equal import EqualWeighting
-from .gram import MEASURES, cosines
-from .reach import Reach, Sharing, reach
+from .gram import MEASURES, among, cosines
+from .reach import Reach, Sharing, leaves_of, reach
 from .rows import Rows, at_features, at_parameters, split_at_exits
-from .shares import Agreement, Measured
+from .shares import Agreement, Measured, refuse_wrapped
 from .written import added_to, check_written, clear_error
 
 # Compiled graphs may reuse saved tensors in the backward pass, which then can run only once; here it runs once a task.
@@ -58,8 +59,8 @@ class Engine:
     What a step costs, if heads are small, forward = 1 and backward = 2: for strategies that need losses
     and at="features" 3, for the others `1 + 2m`, because m error signals must pass through the trunk.
 
-    The model is asked once, at the first step, which parameters are shared; after freezing or unfreezing some, make
-    a new engine. Where gradients are measured, each step's graph is looked at besides. A parameter that the model
+    The model is asked once, at the first step, which parameters are shared; after freezing or unfreezing some, call
+    `ask_again()`. Where gradients are measured, each step's graph is looked at besides. A parameter that the model
     calls one task's own, such as one of its head, is shared if the losses of two tasks reach it: it makes a shared
     module behind those that the model names. A task that reaches no shared parameter is no party to a combination.
 
@@ -100,6 +101,7 @@ class Engine:
         if self._several:
             self.check_shares()
         self.losses: Tensor | None = None
+        self.attended = Attended(strategy)
         self._grams: Float64[Tensor, "modules m m"] | None = None
         self._reaching: Bool[Tensor, "modules m"] | None = None
 
@@ -131,7 +133,8 @@ class Engine:
             that are not named have no part in the step.
         auxiliary: a further scalar loss, added as it is.
         Raises `NonFiniteLoss` and `NonFiniteGradient`, KeyError for an unknown task, ValueError for losses that
-        cannot be differentiated and when there is none at all. After an error every `.grad` is what it was before.
+        cannot be differentiated and when there is none at all, RuntimeError where the loop neglects the strategy, see
+        `Attended`. After an error every `.grad` is what it was before.
         """
         return self.decide(self.measure(losses, auxiliary, keep_graph=False))
 
@@ -150,8 +153,7 @@ class Engine:
         with clear_error():
             if self._measures:
                 return self._rows(scalars, auxiliary, keep_graph)
-            stacked = torch.stack(list(scalars.values()))
-            return Measured(scalars, stacked.detach().double() / self.scale, auxiliary, stacked)
+            return Measured(scalars, self._numbers(scalars), auxiliary, unweighted=True)
 
     def decide(self, measured: Measured, auxiliary: Tensor | None = None) -> TaskWeights:
         """Ask the strategy, once for all shares in `measured`, and add the gradients to `.grad`; returns the weights.
@@ -160,8 +162,31 @@ class Engine:
         """
         if auxiliary is not None:
             measured = replace(measured, auxiliary=self._scaled(auxiliary))
-        with self._writing():
-            return self._finish(measured, [measured, *measured.others])
+        with self._writing(begun=measured.passed):
+            return self._finish(measured, [share for share in (measured, *measured.others) if not share.passed])
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether a share needs no graph once it is measured: at parameters, and with equal weights."""
+        return self.at == "parameters" if self._measures else isinstance(self.strategy, EqualWeighting)
+
+    def gather(self, share: Measured, earlier: Measured | None = None) -> Measured:
+        """`share` added to `earlier` ones of the same batch, for `decide`; `.grad` is empty before the first.
+
+        At parameters, and with equal weights, the graph goes: what it gives `.grad` whatever is decided is added now.
+        Else all shares keep theirs until the decision.
+        """
+        if self._at_once:
+            ones = torch.ones(len(self.tasks), dtype=torch.float64)
+            with clear_error():
+                self._pass(share, TaskWeights(ones, ones))
+            share.passed = True
+        if earlier is None:
+            return share
+        earlier.add(share)
+        if share.passed:
+            earlier.others.clear()
+        return earlier
 
     def accumulate(self, shares: Callable[[bool], Iterable[tuple[Mapping[str, Tensor], Tensor | None]]]) -> TaskWeights:
         """As `backward`, for a batch that comes in shares of which no two need be in memory at a time.
@@ -177,13 +202,10 @@ class Engine:
                 yield self.measure(losses, auxiliary, keep_graph=False)
 
         with self._writing():
-            if self.at == "parameters" if self._measures else isinstance(self.strategy, EqualWeighting):
+            if self._at_once:
                 first = None
                 for share in measured():
-                    ones = torch.ones(len(self.tasks), dtype=torch.float64)
-                    self._pass(share, TaskWeights(ones, ones))
-                    first = share if first is None else first.add(share)
-                    first.others.clear()
+                    first = self.gather(share, first)
                 return self._finish(first, [])
             if self._measures:
                 numbers = [share.numbers() for share in measured()]
@@ -205,11 +227,20 @@ class Engine:
         self._look(scalars, losses)
         self.strategy.after_step(self.losses)
         self.losses = before
+        self.attended.showed()
+
+    def ask_again(self) -> None:
+        """Ask the model anew, at the next step, which parameters it has and which are shared."""
+        for name in ("_sharing", "_learning", "_trained", "agreement"):
+            vars(self).pop(name, None)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with clear_error(), added_to([*self._learning, *self.strategy.parameters()]):
+    def _writing(self, begun: bool = False) -> Iterator[None]:
+        """begun: part of this step's gradients is in `.grad` already."""
+        self.attended.check()
+        with clear_error(), added_to([] if begun else [*self._learning, *self.strategy.parameters()]):
             yield
+        self.attended.note(self._learning)
 
     # --- losses -----------------------------------------------------------------------------------------
 
@@ -242,6 +273,9 @@ class Engine:
             self.losses = torch.full((len(self.tasks),), float("nan"), dtype=torch.float64)
             self.losses[present] = host[: len(scalars)]
         return host[len(scalars) :], present
+
+    def _numbers(self, scalars: Mapping[str, Tensor]) -> Float64[Tensor, "k"]:
+        return torch.stack([loss.detach().double() for loss in scalars.values()]) / self.scale
 
     def _scaled(self, loss: Any) -> Any:
         if loss is None or self.scale == 1:
@@ -288,9 +322,8 @@ class Engine:
                                             dtype=torch.bool).view(-1, len(scalars))
             for block in (block for blocks in rows.modules for block in blocks if self.scale != 1):
                 block /= self.scale
-        losses = torch.stack([loss.detach().double() for loss in scalars.values()])
         reaching = rows.reaching() if self.at == "features" else None
-        return Measured(scalars, losses / self.scale, auxiliary, None, cut, rows, grams, reaching)
+        return Measured(scalars, self._numbers(scalars), auxiliary, False, cut, rows, grams, reaching)
 
     def _finish(self, measured: Measured, shares: Iterable[Measured]) -> TaskWeights:
         """Ask the strategy, then pass the graphs of `shares`, and write what `measured` has itself."""
@@ -304,7 +337,7 @@ class Engine:
         auxiliary = share.auxiliary
         if self._several:
             summed = measured.rows.places if alone and auxiliary is None else []
-            self.agreement.sum_written(_leaves(share.scalars, auxiliary), [id(p) for group in summed for p in group])
+            self.agreement.sum_written(leaves_of(share.scalars, auxiliary), [id(p) for group in summed for p in group])
         for parameter in self._learning if self.scale != 1 else ():
             if parameter.grad is not None:
                 parameter.grad /= self.scale
@@ -341,29 +374,35 @@ class Engine:
 
     def _pass(self, share: Measured, weights: TaskWeights, direction: Tensor | None = None) -> None:
         """Pass the graph of one share: all that its gradients did not measure, or that wait for the weights."""
-        scalars, auxiliary = share.scalars, share.auxiliary
+        scalars, auxiliary = share.scalars, share.pulling
         here = torch.tensor([self.tasks.index(name) for name in scalars])
-        if share.stacked is None:
+        if not share.unweighted:
             if share.grams is not None:
                 share.rows.write(weights.shared[here], direction, keep_graph=auxiliary is not None)
                 share.cut.write_own(weights.heads[here])
             if auxiliary is not None:
                 auxiliary.backward()
             return
-        on_heads = (share.stacked * weights.heads[here].to(share.stacked)).sum()
+        losses = list(scalars.values())
+
+        def weighted(weights: Tensor, extra: Tensor | None = None, **options: Any) -> None:
+            """One backward pass with these weights, and of `extra`."""
+            signals = [weight.to(loss) for weight, loss in zip(weights[here], losses, strict=True)]
+            more = [] if extra is None else [extra]
+            torch.autograd.backward([*losses, *more], [*signals, *(None for _ in more)], **options)
+
         shared: list[nn.Parameter] = []
-        if not torch.equal(weights.shared, weights.heads):
+        if weights.shared is not weights.heads and not torch.equal(weights.shared, weights.heads):
             sharing = self._sharing.as_reached(self._reached(scalars, auxiliary).whole, self._trained)
             shared = [parameter for group in sharing.modules for parameter in group]
         if not shared:
-            (on_heads if auxiliary is None else on_heads + auxiliary).backward()
+            weighted(weights.heads, auxiliary)
             return
         # The first call stops at the heads: only the tasks' own parameters are asked for.
         own = [parameter for name in scalars for parameter in sharing.own[name]]
         if own:
-            on_heads.backward(inputs=own, retain_graph=True)
-        on_shared = (share.stacked * weights.shared[here].to(share.stacked)).sum()
-        on_shared.backward(inputs=shared, retain_graph=auxiliary is not None)
+            weighted(weights.heads, inputs=own, retain_graph=True)
+        weighted(weights.shared, inputs=shared, retain_graph=auxiliary is not None)
         if auxiliary is not None:
             auxiliary.backward()
 
@@ -377,7 +416,7 @@ class Engine:
     def _reached(self, scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> Reach:
         found = reach(scalars, self.model.exits)
         if self._several:
-            agreed = self.agreement.reached(_leaves(scalars, auxiliary))
+            agreed = self.agreement.reached(leaves_of(scalars, auxiliary))
             found.whole = {name: agreed[name] for name in scalars}
         return found
 
@@ -408,39 +447,3 @@ class Engine:
         for name, value in zip(self.tasks, squares.tolist(), strict=True):
             if not value < float("inf"):
                 raise NonFiniteGradient(name, value)
-
-def refuse_wrapped(model: Any) -> None:
-    """Raise ValueError for a model in DistributedDataParallel."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ValueError("This model is wrapped in DistributedDataParallel, which sums gradients in hooks that the "
-                         "gradients of single tasks never meet: replicas would drift apart. Give fit the model itself, "
-                         "and total=training.distributed.Processes().")
-
-
-def _leaves(scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> dict[str, Any]:
-    """What each loss reaches, an auxiliary one too."""
-    return reach({**scalars, **({} if auxiliary is None else {"auxiliary": auxiliary})}).whole
-
-
-def among(gram: Float64[Tensor, "m m"], tasks: Bool[Tensor, "m"]) -> Float64[Tensor, "k k"]:
-    """The rows and columns of `tasks`."""
-    return gram[tasks][:, tasks]
-
-
-def backward(losses: Mapping[str, Tensor], model: SharingModel, strategy: Strategy | str = "ew",
-             at: str = "parameters") -> TaskWeights:
-    """`Engine(model, strategy, at).backward(losses)`, for one step, or for a loop with a strategy that keeps nothing.
-
-    A name makes a new strategy in each call, with torch's default generator for its random choices. Raises ValueError
-    for the name of one that would have to remember the steps before, and what `Engine` raises.
-    """
-    engine = Engine(model, strategy, at)
-    if isinstance(strategy, str):
-        if engine.strategy.remembers:
-            raise ValueError(
-                f"Strategy {strategy!r} remembers earlier steps, and by its name each call makes a new one, which "
-                "would stay at its start. In a loop of your own, make one step object before it, "
-                f"`step = training.make_step(tasks, model, {strategy!r})`, then `step.backward(losses)` and "
-                "`step.update()` for each batch, `step.end_epoch()` after each epoch.")
-        engine.strategy.generator = torch.default_generator
-    return engine.backward(losses)

@@ -33,6 +33,11 @@ def cosines(gram: Float64[Tensor, "*modules m m"]) -> Float64[Tensor, "*modules 
     return (gram * inverse[..., :, None] * inverse[..., None, :]).clamp(-1, 1)
 
 
+def among(gram: Float64[Tensor, "m m"], tasks: Bool[Tensor, "m"]) -> Float64[Tensor, "k k"]:
+    """The rows and columns of `tasks`."""
+    return gram[tasks][:, tasks]
+
+
 def _pairs(m: int) -> Bool[Tensor, "m m"]:
     return torch.ones(m, m, dtype=torch.bool).triu(1)
 

@@ -64,6 +64,11 @@ def reach(losses: Mapping[str, Tensor], exits: Exits | None = None) -> Reach:
     return Reach(whole, near)
 
 
+def leaves_of(losses: Mapping[str, Tensor], auxiliary: Tensor | None) -> dict[str, Leaves]:
+    """What each loss reaches, an auxiliary one too."""
+    return reach({**losses, **({} if auxiliary is None else {"auxiliary": auxiliary})}).whole
+
+
 @dataclass
 class Sharing:
     """Shared parameters by module, input side first, and each task's own."""

@@ -20,21 +20,27 @@ from .rows import Cut, Rows
 class Measured:
     """What the losses of one share of a batch have measured; `add` makes it that of several.
 
-    scalars: the losses, and stacked, with their graph.  losses: as numbers.
+    scalars: the losses, with their graph.  losses: as numbers.  unweighted: whether they are all that was measured.
     Where gradients are measured: rows, those of what is shared, and cut, of the tasks' own. At features, where rows
     lead into the graph, also grams, their Gram matrices, and reaching, which task has any.
-    others: the shares that were added.
+    others: the shares that were added.  passed: whether the graph has given all it has, and is gone.
     """
 
     scalars: dict[str, Tensor]
     losses: Float64[Tensor, "k"]
     auxiliary: Tensor | None = None
-    stacked: Tensor | None = None
+    unweighted: bool = False
     cut: Cut | None = None
     rows: Rows | None = None
     grams: Float64[Tensor, "modules k k"] | None = None
     reaching: Bool[Tensor, "modules k"] | None = None
     others: list["Measured"] = field(default_factory=list)
+    passed: bool = False
+
+    @property
+    def pulling(self) -> Tensor | None:
+        """The auxiliary loss, unless it is a constant, such as that of a network without auxiliary head."""
+        return self.auxiliary if self.auxiliary is not None and self.auxiliary.requires_grad else None
 
     def add(self, other: "Measured") -> "Measured":
         """Add what another share of the same batch has measured. Raises ValueError if it has other tasks."""
@@ -54,7 +60,7 @@ class Measured:
     def numbers(self) -> "Measured":
         """The same without any graph."""
         scalars = {name: loss.detach() for name, loss in self.scalars.items()}
-        return replace(self, scalars=scalars, auxiliary=None, stacked=None, cut=None, rows=None, others=[])
+        return replace(self, scalars=scalars, auxiliary=None, unweighted=False, cut=None, rows=None, others=[])
 
 
 class Agreement:
@@ -92,3 +98,11 @@ class Agreement:
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad.to_dense()
         self.total([p.grad for p in parameters])
+
+
+def refuse_wrapped(model: Any) -> None:
+    """Raise ValueError for a model in DistributedDataParallel."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ValueError("This model is wrapped in DistributedDataParallel, which sums gradients in hooks that the "
+                         "gradients of single tasks never meet: replicas would drift apart. Give fit the model itself, "
+                         "and total=training.distributed.Processes().")

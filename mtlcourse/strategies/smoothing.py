@@ -44,6 +44,10 @@ class SmoothedWeights(Strategy):
             raise ValueError(f"alpha is {alpha}; it must be from 0 to below 1.")
         self.of, self.alpha, self.looks_again = of, float(alpha), self.inner.looks_again
 
+    @property
+    def hears_of_epochs(self) -> bool:
+        return self.inner.hears_of_epochs
+
     def bind(self, tasks: Any, generator: torch.Generator | None = None) -> Strategy:
         super().bind(tasks, generator)
         self.inner.bind(tasks, self.generator)

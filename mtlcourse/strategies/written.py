@@ -48,11 +48,19 @@ def clear_error() -> Iterator[None]:
                            "predictions and losses anew for each step.") from error
 
 
+@torch.no_grad()
+def length(gradients: Sequence[Tensor]) -> Tensor:
+    """The norm of all gradients together: `torch.nn.utils.get_total_norm`, without what that costs in small models."""
+    norms = torch._foreach_norm(gradients) if len(gradients) else [torch.zeros(())]
+    kinds = {(norm.device, norm.dtype) for norm in norms}
+    return torch.linalg.vector_norm(torch.stack(norms)) if len(kinds) == 1 else nn.utils.get_total_norm(gradients)
+
+
 def check_written(learning: Sequence[nn.Parameter], scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> None:
     """One number for all gradients: only if it is not finite, look for whose they are, and raise `NonFinite`."""
     written = [p for p in learning if p.grad is not None]
     gradients = [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in written]
-    norm = torch.nn.utils.get_total_norm(gradients).item()
+    norm = length(gradients).item()
     if not norm < float("inf"):
         bad = [id(p) for p, gradient in zip(written, gradients, strict=True) if not torch.isfinite(gradient).all()]
         if bad:  # and not only large numbers, whose squares are infinite

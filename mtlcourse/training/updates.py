@@ -1,25 +1,30 @@
 """One update from one batch: the step that `training.fit` repeats, and a loop of one's own can.
 
-Imports `files`, `tasks`, `strategies`, `distributed`, `identity`. Searches and staged procedures bring step objects of
-their own and reuse the loop around them.
+Imports `encoders`, `files`, `tasks`, `strategies`, `distributed`, `identity`, `rates`. Searches and staged procedures
+bring step objects of their own and reuse the loop around them.
 """
 
 import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from ..encoders import stays
 from ..files import derived_seed, unknown
 from ..strategies import Engine, NonFiniteGradient, Strategy, TaskWeights, average, make
-from ..strategies.engine import refuse_wrapped
-from ..tasks import Batch, Task, mean_losses
+from ..strategies.attended import learned
+from ..strategies.base import positive
+from ..strategies.shares import refuse_wrapped
+from ..strategies.written import length
+from ..tasks import Batch, mean_losses
 from .distributed import ALONE, Total
 from .identity import described
+from .rates import by_part, check_rates
 
 
 def nesterov(groups: Any, **options: Any) -> torch.optim.Optimizer:
@@ -61,8 +66,8 @@ class Step(Protocol):
 class StrategyStep:
     """The usual step: forward, task losses, the strategy's gradients, one optimiser step.
 
-    Called with a `Batch` it does it all. A loop of one's own, with losses of its own, takes it in two, and does what
-    it likes in between and afterwards:
+    Called with a `Batch` it does it all. A loop of one's own takes `training.Loop`, which stands on this; or this
+    itself, in two halves, to do what it likes in between and afterwards:
 
         step = make_step(problem.tasks, model, "gradnorm", lr=1e-3)
         for epoch in range(6):
@@ -77,6 +82,8 @@ class StrategyStep:
     autocast: makes the context in which forward and losses run.  settings: see `Step`.
     accumulate: how many parts of a batch go one after the other, see `Engine.accumulate`; the engine's `total` sums
         over processes. An auxiliary loss is divided by the number of shares.
+    clip: the largest norm of the whole gradient, as it is once the strategy has combined it, of all that the optimiser
+        moves but the strategy's own parameters; a longer one is scaled down just before the step. None: any.
     scaling: losses are scaled up, so that their gradients fit into half precision. A step whose gradients are not
         finite is left out, and the scale halved; after 2,000 good steps it is doubled.
     The model's optional hooks are called in the order forward, `auxiliary_loss`, `after_backward`,
@@ -85,14 +92,17 @@ class StrategyStep:
 
     def __init__(self, tasks: Sequence[Any], model: nn.Module, engine: Engine, optimizer: torch.optim.Optimizer,
                  forward: Callable | None = None, autocast: Callable = contextlib.nullcontext,
-                 settings: Mapping[str, Any] | None = None, accumulate: int = 1, scaling: bool = False):
+                 settings: Mapping[str, Any] | None = None, accumulate: int = 1, scaling: bool = False,
+                 clip: float | int | None = None):
         self.tasks, self.model, self.engine, self.optimizer = tasks, model, engine, optimizer
         self.forward, self.autocast = model if forward is None else forward, autocast
-        self.settings = {"strategy": described(engine.strategy), "at": engine.at, **(settings or {})}
+        self.clip = check_clip(clip)
+        self.settings = {"strategy": described(engine.strategy), "at": engine.at, **(settings or {}),
+                         **({} if clip is None else {"clip": self.clip})}
         self.optimizers, self.steps, self.epoch, self.prepared = [optimizer], 0, 0, False
         self.seen: list[dict[str, Any]] = []
         self.auxiliary, self.auxiliaries = torch.zeros(()), 0  # the sum of auxiliary losses since the last look
-        self.sums, self.counts = [torch.zeros(len(engine.tasks), dtype=torch.float64) for _ in range(2)]
+        self.sums, self.counts = [0.0] * len(engine.tasks), [0.0] * len(engine.tasks)  # of losses in this epoch
         self.hooks: dict[str, Callable] = {name: getattr(model, name) for name in HOOKS if hasattr(model, name)}
         self.total: Total = engine.total or ALONE
         self.accumulate, self.scaling, self.good, self.left_out = accumulate, scaling, 0, False
@@ -134,7 +144,7 @@ class StrategyStep:
             return {name: sum(losses[name] for losses in found) for name in found[0]}
 
         fill = functools.partial(self.engine.accumulate, shares)
-        self._filled(fill, {}, lambda: sum(auxiliaries) if auxiliaries else None, lambda: passes)
+        self.filled(fill, {}, lambda: sum(auxiliaries) if auxiliaries else None, lambda: passes)
         return self.update(again)
 
     def backward(self, losses: Mapping[str, Tensor], auxiliary: Tensor | None = None) -> TaskWeights:
@@ -143,9 +153,9 @@ class StrategyStep:
         losses, auxiliary: as `Engine.backward` takes them, which raises what it raises.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        return self._filled(lambda: self.engine.backward(losses, auxiliary), losses, lambda: auxiliary)
+        return self.filled(lambda: self.engine.backward(losses, auxiliary), losses, lambda: auxiliary)
 
-    def _filled(self, fill: Callable[[], TaskWeights], losses: Mapping[str, Tensor], auxiliary: Callable,
+    def filled(self, fill: Callable[[], TaskWeights], losses: Mapping[str, Tensor], auxiliary: Callable,
                 passes: Callable | None = None) -> TaskWeights:
         """Have `fill` fill `.grad`, and note what there is to note."""
         self.prepared, self.left_out = True, False
@@ -180,6 +190,10 @@ class StrategyStep:
                              "update: give update(again=function), a function without arguments that computes them.")
         self.prepared = False
         if not self.left_out:
+            if self.clip is not None:
+                own = {id(parameter) for parameter in strategy.parameters()}
+                clip_gradient((p for group in self.optimizer.param_groups for p in group["params"] if id(p) not in own),
+                              self.clip)
             self.optimizer.step()
             self.steps += 1
             if self.scaling:
@@ -190,10 +204,12 @@ class StrategyStep:
         if strategy.looks_again and not self.left_out:
             with torch.no_grad():
                 self.engine.look_again(again())
-        here = ~values.isnan()
-        self.sums[here] += values[here]
-        self.counts += here
-        return {name: value for name, value in zip(self.engine.tasks, values.tolist(), strict=True) if value == value}
+        told = {}
+        for t, (name, value) in enumerate(zip(self.engine.tasks, values.tolist(), strict=True)):
+            if value == value:
+                told[name] = value
+                self.sums[t], self.counts[t] = self.sums[t] + value, self.counts[t] + 1
+        return told
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
         """Each present task's mean loss on `batch`, and the model's auxiliary loss if it has one; a share its part."""
@@ -221,8 +237,8 @@ class StrategyStep:
 
     def end_epoch(self) -> dict[str, float]:
         """Tell strategy and model that an epoch is over, and return its mean losses: over the steps since the last."""
-        named = zip(self.engine.tasks, (self.sums / self.counts).tolist(), strict=True)
-        means = {name: value for name, value in named if value == value}
+        named = zip(self.engine.tasks, self.sums, self.counts, strict=True)
+        means = {name: total / count for name, total, count in named if count}
         self.on_epoch_end(self.epoch + 1, means)
         return means
 
@@ -230,8 +246,7 @@ class StrategyStep:
         self.epoch = epoch
         if self.total.size > 1:
             self.engine.agreement.known.clear()
-        self.sums.zero_()
-        self.counts.zero_()
+        self.sums, self.counts = [0.0] * len(self.sums), [0.0] * len(self.counts)
         values = [mean_losses.get(name, float("nan")) for name in self.engine.tasks]
         self.engine.strategy.on_epoch_end(torch.tensor(values, dtype=torch.float64))
         if "on_epoch_end" in self.hooks:
@@ -241,38 +256,42 @@ class StrategyStep:
         strategy = self.engine.strategy
         return {"optimizer": self.optimizer.state_dict(), "strategy": dict(strategy.state_dict()),
                 "generator": strategy.generator.get_state(), "steps": self.steps, "epoch": self.epoch,
-                "sums": self.sums, "counts": self.counts, "seen": self.seen, "auxiliary": self.auxiliary,
-                "auxiliaries": self.auxiliaries, "scale": self.engine.scale, "good": self.good}
+                "sums": torch.tensor(self.sums, dtype=torch.float64),
+                "counts": torch.tensor(self.counts, dtype=torch.float64), "seen": self.seen,
+                "auxiliary": self.auxiliary, "auxiliaries": self.auxiliaries, "scale": self.engine.scale,
+                "good": self.good}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.engine.strategy.load_state_dict(state["strategy"])
         self.engine.strategy.generator.set_state(state["generator"])
         self.steps, self.epoch = state["steps"], state["epoch"]
-        self.sums.copy_(state["sums"])
-        self.counts.copy_(state["counts"])
+        self.sums, self.counts = state["sums"].tolist(), state["counts"].tolist()
         self.seen, self.auxiliary = state.get("seen", []), state.get("auxiliary", self.auxiliary)
         self.auxiliaries, self.good = state.get("auxiliaries", 0), state.get("good", 0)
         self.engine.scale = state.get("scale", self.engine.scale)
 
 
-def make_step(tasks: Sequence[Task | str], model: nn.Module, strategy: Strategy | str = "ew", *, at: str = "parameters",
+def make_step(tasks: Sequence[Any], model: nn.Module, strategy: Strategy | str = "ew", *, at: str = "parameters",
               lr: float = 1e-3, weight_decay: float = 0.0, optimizer: str | Callable = "adam", precision: str = "auto",
               compile: bool | str = False, seed: int = 0, diagnostics: bool = False, accumulate: int = 1,
-              total: Total | None = None) -> StrategyStep:
+              total: Total | None = None, clip: float | int | None = None,
+              lr_of: Mapping[str, float | int] | None = None) -> StrategyStep:
     """The step that `fit` takes by default: strategy bound to the tasks, one optimiser over all that learns.
 
-    tasks: of the model; names do where the losses are computed outside.
+    tasks: of the model; names, or what has a name and a kind, do where the losses are computed outside.
     Other arguments as in `training.fit`; the model is on its device already.
-    Raises ValueError for tasks that are not the model's, for `compile` with a model that differentiates twice, for a
-    model wrapped in DistributedDataParallel, and for what cannot be trained in shares, see `check_shares`.
+    Raises ValueError for tasks that are not the model's, for an optimiser without what the strategy learns, for
+    `compile` with a model that differentiates twice, for a model wrapped in DistributedDataParallel, and for what
+    cannot be trained in shares, see `check_shares`.
     """
     refuse_wrapped(model)
     if compile and getattr(model, "differentiates_twice", False):
         raise ValueError(f"{type(model).__name__} needs gradients of gradients, which a compiled model cannot give. "
                          "Train it with compile=False.")
     settings = {"strategy": described(strategy), "at": at, "optimizer": described(optimizer), "lr": lr,
-                "weight_decay": weight_decay, "precision": precision, "compile": compile, "diagnostics": diagnostics}
+                "weight_decay": weight_decay, "precision": precision, "compile": compile, "diagnostics": diagnostics,
+                **({} if lr_of is None else {"lr_of": check_rates(lr_of)})}
     strategy = make(strategy) if isinstance(strategy, str) else strategy
     named = {getattr(task, "name", task): task for task in tasks}
     if set(named) != set(model.heads):
@@ -283,20 +302,51 @@ def make_step(tasks: Sequence[Task | str], model: nn.Module, strategy: Strategy 
     else:
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [{"params": learning, "lr": lr, "weight_decay": weight_decay}]
+    groups = groups if lr_of is None else by_part(model, groups, lr_of)
     forward = None
     if compile:
         forward = torch.compile(model, backend=compile if isinstance(compile, str) else "inductor")
     optimizer = make_optimizer(optimizer, groups + strategy.param_groups(), lr)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not all(id(parameter) in held for parameter in learned(strategy)):
+        raise ValueError(f"{type(strategy).__name__} learns numbers of its own, and the optimiser does not hold them: "
+                         "let the function that makes it use all groups that it is given.")
     return StrategyStep(tasks, model, Engine(model, strategy, at, diagnostics, total), optimizer, forward,
                         autocast(next(model.parameters()).device, precision), settings, accumulate,
-                        precision == "float16")
+                        precision == "float16", clip)
 
 
-def check_shares(model: nn.Module, engine: Engine) -> None:
-    """Raise ValueError for what does not add up over the shares of a batch, with the reason."""
+def check_clip(clip: Any) -> float | None:
+    """`clip`, if it is a norm or None. Raises ValueError."""
+    return None if clip is None else positive("clip", clip)
+
+
+def clip_gradient(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
+    """Scale `.grad` down to the norm `largest` where that of all together is longer; returns the norm that it had.
+
+    As `torch.nn.utils.clip_grad_norm_` does it, for sparse gradients too. Raises RuntimeError for a norm that is not
+    finite, of which no gradient would be left.
+    """
+    held = [parameter for parameter in parameters if parameter.grad is not None]
+    for parameter in held:
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+    gradients = [p.grad.values() if p.grad.is_sparse else p.grad for p in held]
+    with torch.no_grad():
+        norm = length(gradients)
+        if not norm < float("inf"):
+            raise RuntimeError(f"The norm of the gradient is {norm.item()}, of which clipping would leave nothing. Use "
+                               "a smaller learning rate, or look for what makes gradients so large.")
+        torch._foreach_mul_(gradients, torch.clamp(largest / (norm + 1e-6), max=1.0))
+    return norm
+
+
+def check_shares(model: nn.Module, engine: Engine, norms_too: bool = True) -> None:
+    """Raise ValueError for what does not add up over the shares of a batch, with the reason; of norms, if asked."""
     engine.check_shares()
-    norms = [name for name, layer in model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    if norms:
+    norms = [name for name, layer in model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+             and not stays(layer)]
+    if norms and norms_too:
         raise ValueError(f"{type(model).__name__} has batch norm ({norms[0]}), whose statistics of a share are not "
                          "those of the batch. Use group norm, or accumulate=1 in one process.")
     hook = getattr(model, "after_backward", None)

@@ -1,6 +1,6 @@
 """How fast the core is, as ratios to what it is held to.
 
-Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/core.py [batching fit stl imports]`. What is compared runs
+Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/core.py [batching fit own stl imports]`. What is compared runs
 in turns, so that a busy machine slows all of it alike, and medians are printed.
 """
 
@@ -13,12 +13,13 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mtlcourse import data, models
 from mtlcourse.files import seed_everything
 from mtlcourse.tasks import Problem, TensorSplit
-from mtlcourse.training import fit
+from mtlcourse.training import Loop, fit
 
 SAMPLES, EPOCHS, BATCH = 6_000, 1, 128  # short turns, so that all meet the same moments of a busy machine
 
@@ -120,6 +121,49 @@ def fitting() -> None:
     verdict("fit over a bare loop with fused Adam", taken["fit"] / taken["by_hand_fused_adam"], 1.1)
 
 
+def own_loop() -> None:
+    """The object for one's own loop against the lines that it stands for: batch after batch, each way in turn."""
+    problem = digits()
+    x, left, right = problem.train.inputs, problem.train.targets["left"], problem.train.targets["right"]
+    ways: dict[str, tuple[models.HPS, list[float]]] = {}
+    for name in ("bare", "loop", "clipped", "loop_clipped", "loop_pcgrad"):
+        seed_everything(0)
+        ways[name] = models.HPS(problem), []
+    steps = {name: taking(name, model) for name, (model, _) in ways.items()}
+    for number, rows in enumerate(torch.arange(len(x)).split(BATCH) * 4):
+        for name, (model, times) in ways.items():
+            start = time.perf_counter()
+            z = model.shared(x[rows])
+            steps[name]({"left": F.cross_entropy(model.heads["left"](z), left[rows]),
+                         "right": F.cross_entropy(model.heads["right"](z), right[rows])})
+            if number >= 10:
+                times.append(time.perf_counter() - start)
+    median = {name: statistics.median(times) for name, (_, times) in ways.items()}
+    print("    " + ", ".join(f"{name} {1e3 * median[name]:.3f} ms (fastest {1e3 * min(times):.3f})"
+                             for name, (_, times) in ways.items()))
+    verdict("the loop object over a bare loop, equal weights", median["loop"] / median["bare"], 1.02)
+    verdict("the same, both with clipping", median["loop_clipped"] / median["clipped"], 1.02)
+
+
+def taking(name: str, model: models.HPS) -> Callable[[dict[str, torch.Tensor]], None]:
+    """What is done with the losses of a batch."""
+    if name.startswith("loop"):
+        network = nn.ModuleDict({"trunk": model.shared, "heads": model.heads})
+        loop = Loop(network, "pcgrad" if "pcgrad" in name else "ew", tasks=["left", "right"], shared="trunk",
+                    clip=1.0 if "clipped" in name else None)
+        return lambda losses: loop.step(losses) and None
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def step(losses: dict[str, torch.Tensor]) -> None:
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        if name == "clipped":
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
 def single_task() -> None:
     """Single-task learning of two tasks against two trainings."""
     problem = digits()
@@ -141,4 +185,4 @@ def imports() -> None:
 
 
 if __name__ == "__main__":
-    measure({"batching": batching, "fit": fitting, "stl": single_task, "imports": imports})
+    measure({"batching": batching, "fit": fitting, "own": own_loop, "stl": single_task, "imports": imports})

@@ -1,13 +1,20 @@
 """How fast gradient strategies are: against a bare loop, against TorchJD, and what their solvers and memory take.
 
-Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/strategies.py [steps solvers memory] [3 8 20 40]`. What is
-compared runs in turns, and medians are printed, as ratios to one step of equal weighting.
+Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/strategies.py [kept] [steps shares solvers memory] [3 8 20 40]`.
+What is compared runs in turns, and medians are printed, as ratios to one step of equal weighting.
+
+The C library of Linux gives memory that was freed back to the system, and takes it anew in the next step: thousands of
+page faults, a fifth of a step's time and more, and how many depends on what else lies in the heap. So one and the same
+loop may differ by a fifth from process to process. With the word `kept`, freed memory stays with the process, and what
+is left is the work; what passes through the graph for all tasks at once (TorchJD's default) gains most by it.
 """
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib  # noqa: E402
+import ctypes  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
@@ -63,6 +70,28 @@ def bare_loop(model: models.HPS, losses: Callable) -> Callable[[], None]:
     return step
 
 
+def bare_method(model: models.HPS, losses: Callable, name: str) -> Callable[[], None]:
+    """The bare loop, and what a strategy makes of it in the shortest way: one Gram matrix, its solver, `.grad`."""
+    shared, strategy = model.shared_parameters(), strategies.make(name).bind(list(model.heads))
+    own, m = [model.task_parameters(task) for task in model.heads], len(model.heads)
+
+    def step() -> None:
+        model.zero_grad()
+        rows, scalars = [], list(losses().values())
+        for t, loss in enumerate(scalars):
+            found = torch.autograd.grad(loss, [*shared, *own[t]], retain_graph=t < m - 1)
+            rows.append(torch.cat([gradient.flatten() for gradient in found[: len(shared)]]))
+            for parameter, gradient in zip(own[t], found[len(shared) :], strict=True):
+                parameter.grad = gradient
+        G = torch.stack(rows)
+        weights = strategy.weights(torch.stack([loss.detach().double() for loss in scalars]), (G @ G.T).double())
+        combined = (weights.shared.to(G.dtype) @ G).split([parameter.numel() for parameter in shared])
+        for parameter, gradient in zip(shared, combined, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+
+    return step
+
+
 def with_torchjd(model: models.HPS, losses: Callable, chunk: int | None) -> Callable[[], None]:
     aggregator, shared = aggregation.PCGrad(), model.shared_parameters()
     own = [model.task_parameters(name) for name in model.heads]
@@ -83,7 +112,8 @@ def steps(m: int) -> None:
     print(f"m = {m}: one step")
     model, losses = many_tasks(m)
     times = interleaved(REPEATS, ew=with_engine(model, losses, "ew"), bare_loop=bare_loop(model, losses),
-                        pcgrad=with_engine(model, losses, "pcgrad"), mgda=with_engine(model, losses, "mgda"),
+                        bare_pcgrad=bare_method(model, losses, "pcgrad"), pcgrad=with_engine(model, losses, "pcgrad"),
+                        bare_mgda=bare_method(model, losses, "mgda"), mgda=with_engine(model, losses, "mgda"),
                         mamg=with_engine(model, losses, "mamg"), uw=with_engine(model, losses, "uw"),
                         mgda_at_features=with_engine(model, losses, "mgda", "features"),
                         torchjd_default=with_torchjd(model, losses, None),
@@ -92,32 +122,45 @@ def steps(m: int) -> None:
           + f"; cost model {(1 + 2 * m) / 3:.2f}\n")
     exact = max(times[name] for name in ("pcgrad", "mgda", "mamg"))
     verdict("slowest exact method over the bare loop", exact / times["bare_loop"], 1.10)
+    for name in ("pcgrad", "mgda"):
+        verdict(f"{name} over the bare loop with its solver", times[name] / times[f"bare_{name}"], 1.05)
     best = min(times["torchjd_default"], times["torchjd_one_by_one"])
     verdict("PCGrad over TorchJD's best setting", times["pcgrad"] / best, 1.05)
     verdict("PCGrad over TorchJD's default", times["pcgrad"] / times["torchjd_default"], 0.6)
     if m == 8:
         verdict("at='features' over equal weighting", times["mgda_at_features"] / times["ew"], 1.3)
-    for name in ("pcgrad", "cagrad", "mamg", "upgrad", "nash", "config", "dualproj", "sdmgrad", "pcd", "cr-mogm"):
-        verdict(f"solver's share of a step, {name}", solver_share(model, losses, name), 0.05)
+    shares(m)
+
+
+def shares(m: int) -> None:
+    """What every strategy's own arithmetic takes of a step."""
+    model, losses = many_tasks(m)
+    for name in strategies.names():
+        verdict(f"m = {m}: solver's share of a step, {name}", solver_share(model, losses, name), 0.05)
 
 
 def solver_share(model: models.HPS, losses: Callable, name: str) -> float:
-    """Part of the time of a step that goes into `strategy.weights`, median of the repeats."""
-    engine, shares = Engine(model, name), []
-    solve = engine.strategy.weights
+    """Part of the time of a step that goes into `strategy.weights` and `direction`, median of the repeats."""
+    engine, found = Engine(model, name), []
+    taken = [0.0]
 
-    def timed(*arguments):
-        start = time.perf_counter()
-        found = solve(*arguments)
-        timed.taken = time.perf_counter() - start
-        return found
+    def timed(function: Callable) -> Callable:
+        def call(*arguments):
+            start = time.perf_counter()
+            answer = function(*arguments)
+            taken[0] += time.perf_counter() - start
+            return answer
 
-    engine.strategy.weights = timed
+        return call
+
+    engine.strategy.weights = timed(engine.strategy.weights)
+    engine.strategy.direction = timed(engine.strategy.direction)
     for _ in range(REPEATS):
+        taken[0] = 0.0
         start = time.perf_counter()
         engine.backward(losses())
-        shares.append(timed.taken / (time.perf_counter() - start))
-    return float(np.median(shares))
+        found.append(taken[0] / (time.perf_counter() - start))
+    return float(np.median(found))
 
 
 def memory(m: int) -> None:
@@ -183,9 +226,20 @@ def slsqp(function: Callable, K: np.ndarray) -> None:
              constraints={"type": "eq", "fun": lambda w: w.sum() - 1}, options={"ftol": 1e-12, "maxiter": 500})
 
 
+def keep_freed_memory() -> None:
+    """Have the C library keep memory that was freed; other systems' have no such call."""
+    with contextlib.suppress(AttributeError, OSError):
+        library = ctypes.CDLL(None)
+        for option, most in ((-1, 2**31 - 1), (-3, 2**25)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+            library.mallopt(option, most)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    known = {"steps": (steps, (3, 8, 20, 40)), "solvers": (solvers, (3, 10, 40)), "memory": (memory, (3, 8, 20))}
+    if "kept" in sys.argv:
+        keep_freed_memory()
+    known = {"steps": (steps, (3, 8, 20, 40)), "shares": (shares, (20,)), "solvers": (solvers, (3, 10, 40)),
+             "memory": (memory, (3, 8, 20))}
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
     for name in [word for word in sys.argv[1:] if word in known] or known:
         measure, sizes = known[name]

@@ -23,7 +23,7 @@ from tests.strategies.vectors import (
 )
 
 LOSS = ("fixed", "imtl-l", "cosmos", "pbi")
-GRAM = ("config", "dualproj", "sdmgrad", "pcd", "krum", "cr-mogm")
+GRAM = ("config", "dualproj", "sdmgrad", "pcd", "krum", "cr-mogm", "rotograd-scale")
 TRACKING = ("moco", "db-mtl", "excess-mtl")
 ROWS = ("trimmed-mean", *TRACKING)
 EVERY = (*LOSS, *GRAM, "rgw", *ROWS)

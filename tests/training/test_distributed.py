@@ -14,7 +14,7 @@ from torch import nn
 from mtlcourse import bench, cli, models, runs, strategies
 from mtlcourse.files import seed_everything
 from mtlcourse.strategies import Engine
-from mtlcourse.strategies.engine import refuse_wrapped
+from mtlcourse.strategies.shares import refuse_wrapped
 from mtlcourse.tasks import mean_losses
 from mtlcourse.training import fit, make_step
 from mtlcourse.training.distributed import ALONE, Processes, processes
