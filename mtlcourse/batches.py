@@ -1,6 +1,7 @@
-"""What one step sees: a batch, or a share of one. Ground floor: imports `void` only."""
+"""What one step sees: a batch, or a share of one; and which steps make an epoch. Ground floor: imports `void` only."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,3 +117,60 @@ def move(tensors: Any, device: torch.device | str) -> Any:
 def shared(share: tuple[int, int]) -> dict[str, Any]:
     """The argument that asks a split for shares; none for whole batches, which any split has."""
     return {} if share == (0, 1) else {"share": share}
+
+
+def epoch_of(split: Any, batch_size: int, generator: torch.Generator | None, drop_last: bool = False,
+             share: tuple[int, int] = (0, 1), sampling: str | float | int = "cycle") -> Iterator[Batch]:
+    """One epoch of training on `split`: batches in random order, without the last one where it is not full.
+
+    share: which part of each batch is wanted, see `TensorSplit.batches`.
+    sampling: how often each task comes, where tasks have inputs of their own: "cycle", in every step; "proportional" or
+        a temperature, see `samples_of_epoch`.
+    An epoch has as many steps as its largest task has batches, with any sampling: that task comes in all of them, and
+    another one in as many, drawn by lot, as its samples fill. So a step has several tasks, whose gradients a strategy
+    can compare, and over an epoch a task counts as often as it is sampled.
+    Raises ValueError when `drop_last` leaves no batch, and for a sampling where there is nothing to sample.
+    """
+    if drop_last and len(split) < batch_size:
+        raise ValueError(f"drop_last=True leaves nothing of {len(split)} training samples in batches of {batch_size}; "
+                         "take a smaller batch_size.")
+    options: dict[str, Any] = shared(share)
+    if check_sampled(split, sampling) != "cycle":
+        options["samples"] = samples_of_epoch(split.lengths, sampling, batch_size, drop_last)
+    for batch in split.batches(batch_size, shuffle=True, generator=generator, **options):
+        if not drop_last or (batch.whole.length if batch.whole else len(batch)) == batch_size:
+            yield batch
+
+
+def check_sampled(split: Any, sampling: Any) -> Any:
+    """`sampling`, if `split` can be sampled so. Raises ValueError for no sampling, and where tasks share inputs."""
+    if check_sampling(sampling) != "cycle" and getattr(split, "shared", True):
+        raise ValueError(f"sampling={sampling!r} says how often each task comes, and these tasks share their inputs: "
+                         "all come in every step. Leave it out; to weigh tasks there is the strategy 'fixed'.")
+    return sampling
+
+
+def check_sampling(sampling: Any) -> Any:
+    """`sampling`, if it is a way to sample tasks: "cycle", "proportional" or a temperature; ValueError if not."""
+    number = isinstance(sampling, int | float) and not isinstance(sampling, bool)
+    if sampling not in ("cycle", "proportional") and not (number and 0 < sampling < math.inf):
+        raise ValueError(f"sampling is {sampling!r}; it must be 'cycle' (all tasks equally often), 'proportional' (to "
+                         "their numbers of samples), or a temperature, a number above 0, between the two.")
+    return sampling
+
+
+def samples_of_epoch(samples: Mapping[str, int], sampling: Any, batch_size: int,
+                     drop_last: bool = False) -> dict[str, int]:
+    """How many samples each task gives in an epoch: `N (n_t / N)^(1 / T)`, where the largest of them has N.
+
+    samples: n_t, how many each task has.  sampling: the temperature T; "proportional" is T = 1, every sample once, and
+        "cycle" is T without bounds, every task as many as the largest.
+    drop_last: full batches only, of each task at least one.
+
+    >>> samples_of_epoch({"a": 900, "b": 100}, 2, 10)
+    {'a': 900, 'b': 300}
+    """
+    largest = max(samples.values())
+    power = {"cycle": 0.0, "proportional": 1.0}[sampling] if isinstance(sampling, str) else 1 / sampling
+    found = {task: max(1, round(largest * (n / largest) ** power)) for task, n in samples.items()}
+    return {task: max(1, n // batch_size) * batch_size for task, n in found.items()} if drop_last else found

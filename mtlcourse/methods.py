@@ -41,6 +41,7 @@ from .search.sharing.mtl_nas import MTLNAS, mtl_nas
 from .tasks import Problem
 from .training import Run, adversaries, aligning, criterion, judged, oracle, train_losses, watching
 from .training.distributed import ALONE, Total
+from .training.loop import UNUSUAL, check_unusual
 from .training.procedures import Setting, dsmtl_il, dsmtl_jl, guard_asked, srdml, train_once, with_guard
 from .training.shallow import shallow
 
@@ -55,9 +56,9 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 
 
-OF_BUDGETS = ("epochs", "batch_size")  # settings that a budget's name may change: "fast(epochs=50)"
+OF_BUDGETS = ("epochs", "batch_size", *UNUSUAL)  # settings that a budget's name may change: "fast(epochs=50)"
 # Options of every architecture's name: arguments of `training.fit`, but for epochs, a multiple of the budget's.
-TRAINING = ("epochs", "select", "patience", "drop_last")
+TRAINING = ("epochs", "select", "patience", "drop_last", *UNUSUAL)
 # Others, with their defaults: of a guard around the architecture's procedure, see `procedures.with_guard`.
 GUARD: dict[str, Any] = {"guard": False, "guard_split": "train"}
 
@@ -292,7 +293,7 @@ def run(name: str, problem: Problem | DomainProblem | str, *, seed: int = 0, bud
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r} is no whole number from 0 upwards.")
     architecture, *others = parse(name)
-    training, guard, own = _taken_apart(architecture)
+    training, guard, own = taken_apart(architecture)
     problem = load_problem(problem) if isinstance(problem, str) else problem
     check_kind(own.name, problem)
     arguments = budget_arguments(problem, budget)
@@ -346,7 +347,7 @@ def check_kind(name: str, problem: Problem | DomainProblem) -> None:
                          f"{', '.join(data.names(not domains))}.")
 
 
-def _taken_apart(part: Part) -> tuple[dict[str, Any], dict[str, Any], Part]:
+def taken_apart(part: Part) -> tuple[dict[str, Any], dict[str, Any], Part]:
     """The options of training in `part`, what `with_guard` is to know (nothing without a guard), and the other options.
 
     Raises ValueError for what the first two cannot be.
@@ -356,6 +357,7 @@ def _taken_apart(part: Part) -> tuple[dict[str, Any], dict[str, Any], Part]:
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < math.inf:
         raise ValueError(f"epochs={epochs!r} of {part.name!r} is no multiple of the budget's epochs; 2 trains twice as "
                          "long, 0.5 half as long.")
+    check_unusual(training)
     inside = _METHODS[part.name].of_procedure(part.options)
     around = {key: value for key, value in part.options.items() if key in GUARD and key not in inside}
     options = GUARD | around
@@ -395,8 +397,9 @@ def budget_arguments(problem: Problem | DomainProblem, budget: str) -> dict[str,
     for key, value in part.options.items():
         if key not in OF_BUDGETS:
             raise ValueError(unknown(f"setting of budget {part.name!r}", key, OF_BUDGETS))
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if key not in UNUSUAL and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"{key}={value!r} of budget {part.name!r} must be a whole number from 1 upwards.")
+    check_unusual(part.options)
     usual, own = BUDGETS[part.name], {**problem.training.get(part.name, {}), **part.options}
     return {"batch_size": BATCH_SIZE, **{key: value for key, value in usual.items()
                                          if key != "steps" or "epochs" not in own}, **own}
@@ -410,7 +413,7 @@ def load_problem(name: str) -> Problem | DomainProblem:
 
 def build(name: str, problem: Problem | DomainProblem) -> nn.Module:
     """The untrained model of the method called `name`. Raises ValueError for a problem of the other kind."""
-    part = _taken_apart(parse(name)[0])[-1]
+    part = taken_apart(parse(name)[0])[-1]
     check_kind(part.name, problem)
     return _build(part, problem.view if isinstance(problem, DomainProblem) else problem)
 

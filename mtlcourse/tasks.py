@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batches import Batch, Whole, move, rows_of, shared
+from .batches import Batch, Whole, epoch_of, move, rows_of
 from .void import VOID, has_target
 
 __all__ = ["VOID", "Batch", "Problem", "Task", "TensorSplit", "Whole", "epoch_of", "mean_losses"]
@@ -97,21 +97,6 @@ def _named(inputs: Any) -> dict[str, Tensor]:
     return {"inputs": inputs} if isinstance(inputs, Tensor) else inputs
 
 
-def epoch_of(split: Any, batch_size: int, generator: torch.Generator | None,
-             drop_last: bool = False, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
-    """One epoch of training on `split`: batches in random order, without the last one where it is not full.
-
-    share: which part of each batch is wanted, see `TensorSplit.batches`.
-    Raises ValueError when that leaves none.
-    """
-    if drop_last and len(split) < batch_size:
-        raise ValueError(f"drop_last=True leaves nothing of {len(split)} training samples in batches of {batch_size}; "
-                         "take a smaller batch_size.")
-    for batch in split.batches(batch_size, shuffle=True, generator=generator, **shared(share)):
-        if not drop_last or (batch.whole.length if batch.whole else len(batch)) == batch_size:
-            yield batch
-
-
 def check_tensors(inputs: Any, targets: Any) -> None:
     """Raise TypeError, saying what to do, unless these are tensors, or dicts of tensors."""
     if not isinstance(targets, Mapping):
@@ -153,8 +138,8 @@ class TensorSplit:
         digits on a canvas, the scene that several views show. They stay on the host, and training does not look at
         them. None (default): every sample was drawn by itself.
     With own inputs per task an epoch is the longest task: while training (`shuffle=True`) shorter tasks
-    start again in a new order; in order (`shuffle=False`) each sample comes once and a task that has
-    run out is missing from the later batches.
+    start again in a new order, or come less often, see `epoch_of`; in order (`shuffle=False`) each sample comes once
+    and a task that has run out is missing from the later batches.
     Raises ValueError for no samples, for no targets, and for tensors that do not agree in length, TypeError for what
     is no tensor, and for groups that are no whole numbers.
     """
@@ -204,7 +189,12 @@ class TensorSplit:
         return self.inputs if isinstance(self.inputs, Tensor) else self.inputs[task]
 
     def __len__(self) -> int:
-        return max(len(target) for target in self.targets.values())
+        return max(self.lengths.values())
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """How many samples there are for each task, with a label or without."""
+        return {name: len(target) for name, target in self.targets.items()}
 
     @property
     def device(self) -> torch.device:
@@ -251,20 +241,27 @@ class TensorSplit:
         return len(self.targets[task]) if labelled is None else int(labelled.sum())
 
     def batches(self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None,
-                share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+                share: tuple[int, int] = (0, 1), samples: Mapping[str, int] | None = None) -> Iterator[Batch]:
         """Yield one epoch of batches; `generator` (a CPU one) decides the order when shuffling.
 
         share: `(rank, size)` yields of each batch what `batch.parts(size)[rank]` is, without gathering the rest.
+        samples: how many each task gives, where tasks have own inputs and are shuffled; by default as many as the
+            longest. A task whose batches are fewer than the steps has them in some, drawn by lot, each step alike.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
-        total = len(self)
-        names = ["*"] if self.shared else list(self.targets)
-        orders = {name: self._order(total if self.shared else len(self.targets[name]), total, shuffle, generator)
-                  for name in names}
+        lengths = {"*": len(self)} if self.shared else self.lengths
+        wanted = dict.fromkeys(lengths, len(self)) if samples is None else samples
+        orders = {name: self._order(length, wanted[name], shuffle, generator) for name, length in lengths.items()}
         moved = {name: None if order is None else order.to(self.device) for name, order in orders.items()}
-        for start in range(0, total, batch_size):
-            yield self._batch(orders, moved, slice(start, start + batch_size), share)
+        batches = {name: -(-wanted[name] // batch_size) for name in lengths}
+        steps = max(batches.values())
+        when = {name: iter(_drawn(count, steps, generator)) for name, count in batches.items()}
+        begun = dict.fromkeys(lengths, 0)  # how much of its order each task has given
+        for _ in range(steps):
+            rows = {name: slice(begun[name], begun[name] + batch_size * next(here)) for name, here in when.items()}
+            begun = {name: part.stop for name, part in rows.items()}
+            yield self._batch(orders, moved, rows, share)
 
     @staticmethod
     def _order(samples: int, total: int, shuffle: bool, generator: torch.Generator | None) -> Tensor | None:
@@ -273,18 +270,18 @@ class TensorSplit:
         rounds = -(-total // samples)
         return torch.cat([torch.randperm(samples, generator=generator) for _ in range(rounds)])[:total]
 
-    def _batch(self, orders: dict, moved: dict, rows: slice, share: tuple[int, int]) -> Batch:
+    def _batch(self, orders: dict, moved: dict, rows: dict[str, slice], share: tuple[int, int]) -> Batch:
         """The batch of these rows, or a share of it."""
         def of(named: dict, task: str) -> Any:
             return named["*"] if self.shared else named[task]
 
         mine, masks = {}, {}
         for t, y in self.targets.items():
-            ends = rows.indices(len(y if of(orders, t) is None else of(orders, t)))
+            ends = of(rows, t).indices(len(y if of(orders, t) is None else of(orders, t)))
             part = rows_of(max(ends[1] - ends[0], 0), share)
             mine[t] = slice(ends[0] + part.start, ends[0] + part.stop)
             labelled = self._labelled[t]
-            masks[t] = max(ends[1] - ends[0], 0) if labelled is None else _rows(labelled, of(orders, t), rows)
+            masks[t] = max(ends[1] - ends[0], 0) if labelled is None else _rows(labelled, of(orders, t), of(rows, t))
         counts = {t: mask if isinstance(mask, int) else int(mask.sum()) for t, mask in masks.items()}
         targets = _present({t: _rows(y, of(moved, t), mine[t]) for t, y in self.targets.items()}, counts)
         if isinstance(self.inputs, Tensor):
@@ -296,6 +293,14 @@ class TensorSplit:
         labelled = {t: torch.ones(m, dtype=torch.bool) if isinstance(m, int) else m for t, m in masks.items()}
         sizes = [len(mask) for mask in labelled.values()][:1] if self.shared else [len(labelled[t]) for t in targets]
         return Batch(inputs, targets, counts, Whole(share[1], sum(sizes), {t: labelled[t] for t in targets}))
+
+
+def _drawn(count: int, steps: int, generator: torch.Generator | None) -> list[bool]:
+    """In which of so many steps a task comes that has `count` batches."""
+    if count == steps:
+        return [True] * steps  # nothing is drawn
+    chosen = set(torch.randperm(steps, generator=generator)[:count].tolist())
+    return [step in chosen for step in range(steps)]
 
 
 def _rows(tensor: Tensor, order: Tensor | None, rows: slice) -> Tensor:

@@ -211,6 +211,8 @@ def test_a_budgets_name_may_change_its_settings():
     ("fast(epoch=3)", "Unknown setting of budget 'fast' 'epoch'. Known: epochs, batch_size"),
     ("fast(epochs=0)", "epochs=0 of budget 'fast' must be a whole number from 1"),
     ("fast(epochs=2.5)", "epochs=2.5"), ("fast(batch_size=True)", "batch_size=True"),
+    ("fast(clip=0)", "clip is 0; it must be a positive number"), ("fast(clip=True)", "clip is True; it must be"),
+    ("fast(warmup=1.5)", "warmup is 1.5; it must be"), ("fast(sampling=often)", "sampling is 'often'; it must be"),
     ("quick(epochs=2)", "Unknown budget 'quick'")])
 def test_settings_of_budgets_are_checked(budget, message):
     with pytest.raises(ValueError, match=message):

@@ -61,7 +61,8 @@ def lower_step(problem: Problem, model: nn.Module, strategy: Strategy, setting: 
     settings = settings_of(setting)
     model.to(pick_device(settings["device"]))
     return make_step(problem.tasks, model, strategy, diagnostics=diagnostics, seed=setting.seed, **{
-        name: settings[name] for name in ("lr", "weight_decay", "optimizer", "precision", "accumulate", "total")})
+        name: settings[name] for name in ("lr", "weight_decay", "optimizer", "precision", "accumulate", "total", "clip",
+                                          "lr_of")})
 
 
 def with_test_scores(run: Run) -> Run:

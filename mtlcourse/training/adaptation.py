@@ -1,8 +1,8 @@
 """Training on a source with labels and targets without: the step, and who judges.
 
 Imports `data`, `encoders`, `files`, `models`, `strategies`, `tasks`, and its folder's `evaluation`, `identity`, `loop`,
-`procedures`, `samples`, `updates`. Nothing that trains gets more than a `DomainView`; `judge` is for those who hold the
-`DomainProblem`.
+`procedures`, `rates`, `samples`, `updates`. Nothing that trains gets more than a `DomainView`; `judge` is for those who
+hold the `DomainProblem`.
 """
 
 import inspect
@@ -22,8 +22,9 @@ from .evaluation import Scores, directions
 from .identity import described
 from .loop import Run, fit, pick_device, steps_of
 from .procedures import Setting
+from .rates import by_part, check_rates
 from .samples import Samples, scores_and_samples
-from .updates import autocast, explained, make_optimizer
+from .updates import autocast, check_clip, clip_gradient, explained, make_optimizer
 
 Losses = dict[str, Tensor]
 Phase = tuple[Callable[[DomainModel, Batch, Mapping[str, Tensor]], Losses], Sequence[nn.Parameter] | None]
@@ -72,7 +73,7 @@ class AdaptationStep:
     """One update from a source batch and as many inputs of each target: a step object for `training.fit`.
 
     objective: see `Objective`.  settings: plain data that tell it from others.
-    lr, weight_decay, optimizer, precision: as of `fit`.
+    lr, weight_decay, optimizer, precision, clip, lr_of: as of `fit`.
     updates: of the whole training, which `Objective.progress` is a share of.
     means(): the means over the present epoch of the objective's losses, by name; in the history they stand under the
         task "objective".
@@ -83,7 +84,8 @@ class AdaptationStep:
 
     def __init__(self, view: DomainView, model: DomainModel, objective: Objective, *, batch_size: int, lr: float,
                  updates: int, weight_decay: float = 0.0, optimizer: str | Callable = "adam", precision: str = "auto",
-                 seed: int = 0, settings: Mapping[str, Any] | None = None):
+                 seed: int = 0, settings: Mapping[str, Any] | None = None, clip: float | int | None = None,
+                 lr_of: Mapping[str, float | int] | None = None):
         if batch_size < 2:
             raise ValueError(f"batch_size={batch_size}: a distance between domains, and a batch norm, compare samples "
                              "of a batch; take at least 2, and for population correlation many more.")
@@ -91,10 +93,13 @@ class AdaptationStep:
         self.model, self.objective, self.updates, self.done, self.seed = model, objective, updates, 0, seed
         self.own = objective.to(device) if isinstance(objective, nn.Module) else None
         learning = [p for module in (model, self.own) if module for p in module.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(
-            optimizer, [{"params": learning, "lr": lr, "weight_decay": weight_decay}], lr)
+        groups = [{"params": learning, "lr": lr, "weight_decay": weight_decay}]
+        groups = groups if lr_of is None else by_part(model, groups, lr_of)
+        self.optimizer, self.clip = make_optimizer(optimizer, groups, lr), check_clip(clip)
         self.optimizers = [self.optimizer]
-        self.settings = {"strategy": None, "optimizer": described(optimizer), **(settings or {})}
+        self.settings = {"strategy": None, "optimizer": described(optimizer), **(settings or {}),
+                         **({} if clip is None else {"clip": self.clip}),
+                         **({} if lr_of is None else {"lr_of": check_rates(lr_of)})}
         self.streams = {} if getattr(objective, "alone", False) else {
             domain: Stream(split.to(device), derived_seed(seed, f"target.{domain}"))
             for domain, split in view.targets.items()}
@@ -124,6 +129,8 @@ class AdaptationStep:
             torch.stack(list(losses.values())).sum().backward()
             if members is not None:
                 self._only(members)
+            if self.clip is not None:
+                clip_gradient((p for group in self.optimizer.param_groups for p in group["params"]), self.clip)
             self.optimizer.step()
         for name, value in first.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
@@ -174,8 +181,9 @@ def make_adaptation_step(view: DomainView, model: DomainModel, objective: Object
     settings = defaults | setting.arguments
     model.to(pick_device(settings["device"]))
     updates = settings["epochs"] * steps_of(view.source, settings["batch_size"], settings["drop_last"])
-    return made(view, model, objective, updates=updates, seed=setting.seed, **{
-        name: settings[name] for name in ("batch_size", "lr", "weight_decay", "optimizer", "precision")}, **options)
+    names = ("batch_size", "lr", "weight_decay", "optimizer", "precision", "clip", "lr_of")
+    return made(view, model, objective, updates=updates, seed=setting.seed,
+                **{name: settings[name] for name in names}, **options)
 
 
 def adapt(view: DomainView, model: DomainModel, objective: Objective, setting: Setting) -> Run:

@@ -1,6 +1,6 @@
 """The evaluation loop: what a model scores on a whole split.
 
-Imports `data`, `files`, `tasks`, and its folder's `distributed` and `updates`.
+Imports `batches`, `data`, `files`, `tasks`, and its folder's `distributed` and `updates`.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..batches import rows_of, shared
 from ..data import DomainProblem
 from ..files import unknown
-from ..tasks import Problem, rows_of, shared
+from ..tasks import Problem
 from .distributed import ALONE, Total
 from .updates import explained
 

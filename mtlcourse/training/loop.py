@@ -1,11 +1,11 @@
 """The training loop.
 
-Imports the floors below: `encoders`, `files`, `strategies`, `tasks`, and its folder's `distributed`, `evaluation`,
-`identity`, `samples`, `selection`, `state`, `updates`. `fit` knows no method by name: what is special about one sits
-behind the hooks of its model, its strategy, or its step object.
+Imports the floors below: `batches`, `encoders`, `files`, `strategies`, `tasks`, and its folder's `distributed`,
+`evaluation`, `identity`, `rates`, `samples`, `selection`, `state`, `updates`. `fit` knows no method by name: what is
+special about one sits behind the hooks of its model, its strategy, or its step object.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ..batches import check_sampled, check_sampling
 from ..encoders import size
 from ..files import canonical, content_hash, seed_everything
 from ..strategies import Strategy
@@ -22,11 +23,16 @@ from ..tasks import Problem, epoch_of
 from .distributed import ALONE, Total, check_same
 from .evaluation import Scores, check_data, directions, evaluate
 from .identity import described, settings_of
+from .rates import check_rates, check_warmup, warmed
 from .samples import Samples, hash_data, scores_and_samples
 from .selection import Select, Selection
 from .state import State
-from .updates import Step, make_step
+from .updates import Step, check_clip, make_step
 
+# Settings that a configuration mentions only where they are not the default, so that configurations from before there
+# were any stay what they are: that default, and what raises ValueError for a value that is none.
+UNUSUAL: dict[str, tuple[Any, Callable]] = {"clip": (None, check_clip), "lr_of": (None, check_rates),
+                                            "warmup": (0, check_warmup), "sampling": ("cycle", check_sampling)}
 Watch = Callable[[nn.Module], dict[str, Scores]]  # what a model scores after an epoch, by split
 
 
@@ -70,7 +76,8 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         patience: int | None = None, drop_last: bool = False, diagnostics: bool = False,
         checkpoint: str | Path | None = None, resume: bool = True, progress: bool = True,
         method: str | None = None, watch: Watch | None = None, accumulate: int = 1, save_every: int | None = None,
-        total: Total = ALONE) -> Run:
+        total: Total = ALONE, clip: float | int | None = None, lr_of: Mapping[str, float | int] | None = None,
+        warmup: int = 0, sampling: str | float | int = "cycle") -> Run:
     """Train `model` on `problem` with `strategy`, validate after each epoch, test at the end.
 
     at: where gradient strategies measure, see `Engine`.
@@ -103,12 +110,21 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         is the whole. All see the same orders and the same chance, so dropout repeats its masks in each share. The first
         process writes the checkpoint, all read it.
     Neither of the two changes the configuration: a training may go on with other numbers of parts and processes.
+    clip: the largest norm of a step's gradient, as `StrategyStep` has it; a longer one is scaled down.
+    lr_of: learning rates of some parts of the model, as {"encoder": 1e-4, "heads": 1e-3}, see `rates.by_part`; `lr` is
+        that of all others.
+    warmup: so many steps at the beginning take a share of the learning rates that grows evenly, see `rates.warmed`. In
+        steps, because what they guard, an optimiser's first estimates, grow better with steps and not with epochs. It
+        multiplies what a schedule says, and must end before the training does.
+    sampling: how often each task comes where tasks have inputs of their own, see `tasks.epoch_of`.
+    A step object of one's own has to know of `clip` and `lr_of` itself.
     method: what the training is called in its configuration, for what cannot be seen in the model's class.
     watch: a function that looks at the model after each epoch and returns `{split: {task: {name: value}}}`. Those of
         "val" join the validation scores, by which an epoch may be selected; others go into the history only.
     Raises `TrainingDiverged` for NaN and infinite losses, ValueError for settings that do not fit.
     """
-    _check(problem, epochs, batch_size, schedule)
+    _check(problem, epochs, batch_size, schedule, sampling)
+    check_warmup(warmup, epochs * steps_of(problem, batch_size, drop_last))
     if save_every is not None and save_every < 1:
         raise ValueError(f"save_every is {save_every}, and must be at least 1.")
     for what, shares in (("accumulate", accumulate), ("The number of processes", total.size)):
@@ -126,16 +142,24 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
     if step is None:
         step = make_step(problem.tasks, model, strategy, at=at, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
                          precision=precision, compile=compile, seed=seed, diagnostics=diagnostics,
-                         accumulate=accumulate, total=total)
+                         accumulate=accumulate, total=total, clip=clip, lr_of=lr_of)
+        asked |= {name: value for name, value in getattr(step, "settings", {}).items() if name in UNUSUAL}
     else:
         if getattr(step, "total", ALONE).size != total.size or getattr(step, "accumulate", 1) != accumulate:
             raise ValueError(f"accumulate={accumulate} and {total.size} processes need a step that knows of them: give "
                              "both to make_step, too.")
-        asked |= {**dict.fromkeys(asked), **settings_of(step.optimizers), **getattr(step, "settings", {})}
+        settings = getattr(step, "settings", {})
+        for what, value in (("clip", clip), ("lr_of", lr_of)):
+            if value is not None and settings.get(what) != value:
+                raise ValueError(f"{what}={value!r} needs a step that knows of it, and the settings of this one do not "
+                                 "say so: give it to make_step, too.")
+        asked |= {**dict.fromkeys(asked), **settings_of(step.optimizers), **settings}
     config = {"problem": problem.name, "options": problem.options, "samples": len(problem.train), "method": method,
               "model": type(model).__name__, **outside, **asked, "epochs": epochs, "batch_size": batch_size,
               "drop_last": drop_last, "schedule": described(schedule), "seed": seed,
-              "select": list(select) if isinstance(select, tuple | list) else described(select), "patience": patience}
+              "select": list(select) if isinstance(select, tuple | list) else described(select), "patience": patience,
+              **{name: value for name, value in (("warmup", warmup), ("sampling", sampling))
+                 if value != UNUSUAL[name][0]}}
     state = State(problem, model, step, config, selection, checkpoint, total)
     state.schedulers = _schedulers(schedule, step, epochs, steps_of(problem, batch_size, drop_last))
     if resume:
@@ -149,9 +173,10 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
         while state.epoch < epochs and not selection.is_over(state.epoch):
             model.train()
             state.begin_epoch()
-            batches = epoch_of(problem.train, batch_size, state.order, drop_last, (total.rank, total.size))
+            batches = epoch_of(problem.train, batch_size, state.order, drop_last, (total.rank, total.size), sampling)
             for batch in islice(batches, state.done, None):
-                state.add(batch, step)
+                with warmed(step.optimizers, state.updates, warmup):
+                    state.add(batch, step)
                 bar.update()
                 if save_every and state.updates % save_every == 0:
                     state.save()
@@ -181,8 +206,9 @@ def on_device(problem: Problem, device: torch.device) -> Problem:
                    outside={name: inputs.to(device) for name, inputs in problem.outside.items()})
 
 
-def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Callable | None) -> None:
+def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Callable | None, sampling: Any) -> None:
     check_data(problem)
+    check_sampled(problem.train, sampling)
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
@@ -201,6 +227,12 @@ def inverse(updates: int) -> float:
     (1.0, 0.59)
     """
     return (1 + 0.001 * updates) ** -0.75
+
+
+def check_unusual(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for a value of those of the settings in `UNUSUAL` that is none; the others are not looked at."""
+    for name in settings.keys() & UNUSUAL.keys():
+        UNUSUAL[name][1](settings[name])
 
 
 def steps_of(problem: Problem, batch_size: int, drop_last: bool) -> int:

@@ -139,8 +139,8 @@ class State:
             return
         # A training may be made longer, unless a schedule, or a model that anneals, was told when it ends.
         free = set() if self.schedulers or hasattr(self.model, "prepare") else {"epochs"}
-        differing = {key: state["config"].get(key) for key, value in self.config.items()
-                     if key not in free and canonical(value) != canonical(state["config"].get(key))}
+        differing = {key: state["config"].get(key) for key in {**self.config, **state["config"]} if key not in free
+                     and canonical(self.config.get(key)) != canonical(state["config"].get(key))}
         if differing:
             raise self._of_another_training(differing)
         try:

@@ -4,7 +4,7 @@ Imports `data`, `encoders`, `files`, `tasks`, `training`, its folder's `controll
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -38,7 +38,6 @@ class SearchStep(AdaptationStep):
         the classifier does not look at gains nothing: the smallest repair, and not in the source.
     extra: further updates of the controller after each epoch, each with a configuration of its own, whose reward is
         measured with the same weights; none in the source.
-    clip: the largest norm that the gradient of a step keeps; None keeps all.
     The printed algorithm takes the reward with the weights fixed, and does not say on what data; the losses that
     the epoch has anyway cost nothing.
     Source: Learning Architecture for Multiple Tasks in Transfer Learning, algorithm 2 (whose printed title is that of
@@ -49,11 +48,8 @@ class SearchStep(AdaptationStep):
     model: AlignmentNetwork
 
     def __init__(self, view: DomainView, model: AlignmentNetwork, objective: Objective, *, controller: Controller,
-                 reward: str = "epoch", extra: int = 0, clip: float | int | None = None, **options: Any):
+                 reward: str = "epoch", extra: int = 0, **options: Any):
         super().__init__(view, model, objective, **options)
-        if clip is not None:
-            weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-            self.optimizer.register_step_pre_hook(lambda *_: _shortened(weights, clip))
         if len(view.source.val) < 2:
             raise ValueError(f"The source {view.task.name!r} has {len(view.source.val)} samples held out; a search "
                              "measures rewards on them, and compares: give two or more.")
@@ -117,11 +113,6 @@ class SearchStep(AdaptationStep):
         self.reward = state["reward"]
 
 
-def _shortened(weights: Sequence[nn.Parameter], norm: float | int) -> None:
-    """Shorten the gradient of all weights together to `norm` where it is longer."""
-    nn.utils.clip_grad_norm_(weights, norm)
-
-
 def _total(losses: Mapping[str, Any]) -> Any:
     """The objective: all losses but those of an opponent, which learns beside it."""
     return sum(loss for name, loss in losses.items() if name != APART)
@@ -151,8 +142,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 def aas(view: DomainView, build: Callable[[DomainView], AlignmentNetwork], strategy: Any, setting: Setting, *,
         distance: str | None = None, weight: Any = 1.0, controller: str = "reinforce", configuration: Any = None,
-        keep: str = "last", reward: str = "epoch", extra: Any = 0, controller_lr: float | int = 0.01,
-        clip: Any = None) -> Run:
+        keep: str = "last", reward: str = "epoch", extra: Any = 0, controller_lr: float | int = 0.01) -> Run:
     """Search for the cells behind the backbone while their shared weights are trained, one stage, no retraining.
 
     distance: what aligns the domains on the output that the configuration says: "pc" (minus population correlation:
@@ -164,9 +154,9 @@ def aas(view: DomainView, build: Callable[[DomainView], AlignmentNetwork], strat
     keep: "last", the last configuration with its weights, as printed; "best", that of the epoch with the highest reward
         with the weights it had then.
     reward, extra: see `SearchStep`.  controller_lr: of the controller's Adam.
-    clip: the largest norm that the gradient of a step keeps, None for any, as printed. When a configuration takes over
-        weights that others have moved, its first gradients can be large: at the printed learning rate 0.1, 11 of 34
-        searches on digits of 8 x 8 diverged, and none of 120 configurations that were trained alone.
+    When a configuration takes over weights that others have moved, its first gradients can be large: at the printed
+    learning rate 0.1, 11 of 34 searches on digits of 8 x 8 diverged, and none of 120 configurations that were trained
+    alone. The option of training `clip` bounds them, as in aas(clip=1).
     learned: "configuration", its "number" in the enumeration, whether what is aligned lies "beside" the classifier's
         way, "parameters" it uses, its rewards "measured" as "held_out" and "classified", and by epoch "picked"
         (numbers), "rewards", and "entropy" of the policy in nats.
@@ -186,8 +176,6 @@ def aas(view: DomainView, build: Callable[[DomainView], AlignmentNetwork], strat
     if extra and reward == "epoch":
         raise ValueError(f"extra={extra} asks for rewards of configurations that no epoch has trained; they can only "
                          "be measured: add reward=held-out or reward=classified.")
-    if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or not clip > 0):
-        raise ValueError(f"clip={clip!r} is no bound on a norm; give a number above 0, or None for no bound.")
     model = build(view)
     options = [len(found) for found in model.space.choices.values()]
     if controller == "reinforce":
@@ -197,11 +185,11 @@ def aas(view: DomainView, build: Callable[[DomainView], AlignmentNetwork], strat
     else:
         picker = Fixed(model.space.picks(model.space.check(0 if configuration is None else configuration)))
     settings = {"distance": distance, "weight": weight, "controller": controller, "configuration": configuration,
-                "reward": reward, "extra": extra, "lr": controller_lr, "clip": clip, "cells": model.space.cells,
+                "reward": reward, "extra": extra, "lr": controller_lr, "cells": model.space.cells,
                 "tied": model.space.tied}
     step = cast(SearchStep, make_adaptation_step(
         view, model, objective(distance, weight, view, model), setting, SearchStep, controller=picker, reward=reward,
-        extra=extra, clip=clip, settings={"search": settings}))
+        extra=extra, settings={"search": settings}))
     run = setting.fit(view.source, model, "ew", step=step, **_keeping(keep, setting, step))
     run.learned = {**found(model),
                    "measured": {kind.replace("-", "_"): step.measured(kind) for kind in REWARDS[1:]},

@@ -97,8 +97,8 @@ def step(reward: str = "epoch", extra: int = 0, controller=None, objective=None,
     view = problem().view
     model = AlignmentNetwork(view)
     return make_adaptation_step(view, model, objective or Aligning(DISTANCES["pc"]),
-                                Setting(0, None, dict(view.source.training["fast"])), SearchStep, reward=reward,
-                                extra=extra, clip=clip,
+                                Setting(0, None, {**view.source.training["fast"], "clip": clip}), SearchStep,
+                                reward=reward, extra=extra,
                                 controller=controller or Fixed(model.space.picks(model.space[0])))
 
 
