@@ -16,7 +16,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from mtlcourse import bench, methods, runs
+from mtlcourse import bench, counts, methods, runs
 
 ROOT = Path(__file__).parents[1]
 
@@ -266,6 +266,14 @@ def test_a_process_that_is_killed_is_replaced_and_its_run_goes_on(own):
     assert (own / "epochs").read_text() == "xxxx"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_a_sweep_that_is_killed_at_twenty_moments_ends_as_if_it_had_lived(tmp_path):
+    done = subprocess.run([sys.executable, "tests/killed_sweep.py", str(tmp_path)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=300, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."})
+    assert "passed: killed 20 times" in done.stdout, done.stdout + done.stderr
+
+
 class Fragile(Executor):
     """A pool that breaks, with all that is in flight, soon after it is given a deadly run."""
 
@@ -362,8 +370,29 @@ def test_an_encoder_of_ones_own_is_named_and_the_best_epoch_chosen_in_a_sweep(tm
                        folder=tmp_path / "runs", progress=False)
     assert done.failures == []
     assert set(done.table["method"]) == {"stl", "hps(patience=1, select='best-val')", "dsmtl-jl"}
-    with pytest.raises(TypeError, match="made of modules.*encoder={'name': 'package.module:function'}"):
+    with pytest.raises(ValueError, match="has .* in its encoder.*encoder={'name': 'package.module:function'}"):
         bench.sweep(["words:built"], ["hps"], [0], folder=tmp_path / "runs", progress=False)
+
+
+@pytest.mark.parametrize(("function", "what"), [("of_modules", "Sequential"), ("module_in_spec", "ResNet"),
+                                                ("module_in_option", "ResNet"), ("function_in_head", "function")])
+def test_what_no_worker_can_find_is_a_sentence(function, what, tmp_path):
+    with pytest.raises(ValueError, match=f"own:{function}' has {what} in its encoder.* Name what is your own by its"):
+        bench.sweep([f"tests.encoders.own:{function}"], ["hps"], [0], folder=tmp_path / "runs", progress=False)
+
+
+def test_cuts_heads_frozen_and_adapted_stages_are_found_by_spawned_workers_and_counted(tmp_path):
+    name = "tests.encoders.own:problem"
+    done = bench.sweep([name], ["stl", "hps"], [0, 1], budget="fast(epochs=1)", folder=tmp_path, workers=2,
+                       progress=False)
+    assert done.failures == [] and len(done.table) == len(runs.table(tmp_path)) > 0
+    rows = counts.count(name, ["stl", "hps"])
+    learning = dict(zip(rows["name"], rows["learning"], strict=True))
+    whole = dict(zip(rows["name"], rows["parameters"], strict=True))
+    assert learning["1"] == 0 < whole["1"] and 0 < learning["2"] < whole["2"] and learning["3"] == whole["3"] > 0
+    assert learning["hps"] == sum(learning[name] for name in ("1", "2", "3", "kind", "big"))
+    assert f"of which {learning['2'] + learning['3']:,} learn" in counts.show(rows)
+    assert dict(zip(done.table["method"], done.table["parameters"], strict=True))["hps"] == whole["hps"]
 
 
 WORDS = """
