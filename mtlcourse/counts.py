@@ -5,7 +5,8 @@ and no content. A floating-point operation is an addition or a multiplication, s
 convolutions and matrix products are counted, as by `torch.utils.flop_counter`.
 """
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -45,24 +46,36 @@ def count(problem: str, names: Iterable[str] = ("all",)) -> pd.DataFrame:
 
     problem: as `methods.load_problem` takes it; its data are not made.
     names: methods; "all" stands for every registered architecture, and for those that the papers' tables count.
-    Columns: `problem`, `what` ("module", "head" or "method"), `name`, `parameters`, `flops` a sample, and `refused`:
-    why a method cannot be built on this problem; then there are no numbers.
-    Raises ValueError for unknown names, and ModuleNotFoundError where the problem's encoder needs torchvision.
+    Columns: `problem`, `what` ("module", "head" or "method"), `name`, `parameters`, `learning`: how many of them are
+    not frozen, `flops` a sample, and `refused`: why a method cannot be built on this problem, then without numbers.
+    Raises ValueError for unknown names, TypeError for an encoder that is none, and ModuleNotFoundError where the
+    problem's encoder needs torchvision.
     """
     part = methods.parse_part(problem)
     described = data.describe(part.name, **part.options)
     domains = isinstance(described, data.DomainProblem)
     with torch.device("meta"):
-        encoder = encoders.build(described.encoder, described.input_shape, described.input_dtype)
+        encoder = _encoder(described)
         heads = {task.name: encoder.decoder(task, encoder.out_shape, described.input_shape)
                  for task in described.tasks}
     stages = zip(encoder.stages, encoder.shapes, encoder.dtypes, strict=False)
-    rows = [("module", str(number), size(stage), flops(stage, shape, dtype), "")
+    rows = [("module", str(number), size(stage), size(stage, True), flops(stage, shape, dtype), "")
             for number, (stage, shape, dtype) in enumerate(stages, start=1)]
-    rows += [("head", task, size(head), flops(head, encoder.out_shape), "") for task, head in heads.items()]
+    rows += [("head", task, size(head), size(head, True), flops(head, encoder.out_shape), "")
+             for task, head in heads.items()]
     rows += [("method", name, *_of_method(name, described)) for name in _methods(problem, names, domains)]
     return pd.DataFrame([(problem, *row) for row in rows], columns=counted.COLUMNS).astype(
-        {"parameters": "Int64", "flops": "Int64"})
+        {"parameters": "Int64", "learning": "Int64", "flops": "Int64"})
+
+
+def _encoder(described: Problem | data.DomainProblem) -> encoders.StagedEncoder:
+    """The problem's encoder on the meta device; of modules in memory a copy."""
+    given = described.encoder
+    if isinstance(given, Mapping | str):
+        return encoders.build(given, described.input_shape, described.input_dtype)
+    if not isinstance(given, encoders.StagedEncoder):
+        given = encoders.StagedEncoder(encoders.as_stages(given), described.input_shape, dtype=described.input_dtype)
+    return copy.deepcopy(given).to("meta")
 
 
 def count_or_recall(problem: str, names: Iterable[str] = ("all",)) -> tuple[pd.DataFrame, str]:
@@ -93,13 +106,13 @@ def _methods(problem: str, names: Iterable[str], domains: bool = False) -> list[
     return list(dict.fromkeys(methods.canonical(name) for name in wanted))
 
 
-def _of_method(name: str, problem: Problem | data.DomainProblem) -> tuple[int | None, int | None, str]:
+def _of_method(name: str, problem: Problem | data.DomainProblem) -> tuple[int | None, int | None, int | None, str]:
     try:
         with torch.device("meta"):
-            model = methods.build(name, problem)
+            model = methods.build(name, problem).to("meta")  # modules in memory are there, and not made here
     except ValueError as error:
-        return None, None, str(error)
-    return size(model), flops(model, problem.input_shape, problem.input_dtype), ""
+        return None, None, None, str(error)
+    return size(model), size(model, True), flops(model, problem.input_shape, problem.input_dtype), ""
 
 
 # --- beside what is printed ----------------------------------------------------------------------------
@@ -107,19 +120,22 @@ def _of_method(name: str, problem: Problem | data.DomainProblem) -> tuple[int | 
 def table(counts: pd.DataFrame) -> pd.DataFrame:
     """The methods of `count` beside the papers' figures, one row each.
 
-    Columns: `method`, `parameters`, `printed` in millions as it is ("a / b" where tables differ), `difference` from
-    the first of these in millions, `flops` a sample, and `explanation`: why they differ, or why there is no count.
+    Columns: `method`, `parameters`, `learning`, `printed` in millions as it is ("a / b" where tables differ),
+    `difference` from the first of these in millions, `flops` a sample, and `explanation`: why they
+    differ, or why there is no count.
     """
     rows = []
     for row in counts[counts["what"] == "method"].itertuples():
         printed = sizes.printed_for(row.problem, row.name)
         figures = list(dict.fromkeys(figure for figure, _ in printed if figure))
         comparable = figures and not row.refused and row.name not in counted.SEARCHES
-        rows.append({"method": row.name, "parameters": row.parameters, "printed": " / ".join(figures),
+        rows.append({"method": row.name, "parameters": row.parameters, "learning": row.learning,
+                     "printed": " / ".join(figures),
                      "difference": row.parameters / 1e6 - float(figures[0]) if comparable else None,
                      "flops": row.flops,
                      "explanation": row.refused or (_explanation(printed) if printed else "")})
-    return pd.DataFrame(rows).astype({"parameters": "Int64", "difference": float, "flops": "Int64"})
+    return pd.DataFrame(rows).astype({"parameters": "Int64", "learning": "Int64", "difference": float,
+                                      "flops": "Int64"})
 
 
 def _explanation(printed: list[tuple[str, str]]) -> str:
@@ -129,20 +145,34 @@ def _explanation(printed: list[tuple[str, str]]) -> str:
 
 
 def show(counts: pd.DataFrame) -> str:
-    """`count` as text: what the encoder's modules and the heads have, then `table`; long names stand at the end."""
+    """`count` as text: what the encoder's modules and the heads have, then `table`; long names stand at the end.
+
+    How many parameters learn is told where some do not.
+    """
     lines = []
     for what in ("module", "head"):
         part = counts[counts["what"] == what]
         each = " + ".join(f"{number:,}" for number in part["parameters"])
         names = " to ".join(part["name"].iloc[[0, -1]]) if what == "module" else ", ".join(part["name"])
-        lines.append(f"{counts['problem'].iloc[0]}, {what}s {names}: {each} = {part['parameters'].sum():,} parameters")
-    columns = "{:>13}  {:>15}  {:>12}  {:>11}  {:24}  {}"
-    lines.append(columns.format("parameters", "printed (M)", "difference", "MFLOPs", "method", "explanation"))
-    for row in table(counts).itertuples():
+        learn = f", of which {part['learning'].sum():,} learn" if _frozen(part) else ""
+        lines.append(f"{counts['problem'].iloc[0]}, {what}s {names}: {each} = {part['parameters'].sum():,} parameters"
+                     f"{learn}")
+    rows = table(counts)
+    titles, columns = ["parameters", "printed (M)", "difference", "MFLOPs"], "{:>13}  {:>15}  {:>12}  {:>11}"
+    if _frozen(rows):
+        titles, columns = [*titles, "learning"], columns + "  {:>13}"
+    columns += "  {:24}  {}"
+    lines.append(columns.format(*titles, "method", "explanation"))
+    for row in rows.itertuples():
         numbers = [_text("{:,}", row.parameters), row.printed, _text("{:+.2f}", row.difference),
-                   _text("{:,.1f}", row.flops / 1e6)]
+                   _text("{:,.1f}", row.flops / 1e6), _text("{:,}", row.learning)][: len(titles)]
         lines.append(columns.format(*numbers, row.method, row.explanation).rstrip())
     return "\n".join(lines)
+
+
+def _frozen(rows: pd.DataFrame) -> bool:
+    """Whether some parameters do not learn."""
+    return bool((rows["learning"] < rows["parameters"]).any())
 
 
 def _text(form: str, value: Any) -> str:

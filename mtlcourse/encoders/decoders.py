@@ -1,13 +1,13 @@
 """Decoders, the "heads" that turn a representation into one task's prediction. Imports `files`, `tasks`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..files import unknown
+from ..files import imported, unknown
 from ..tasks import Task
 
 # Of heads with hidden layers. The smooth ones have second derivatives, ReLU's are zero.
@@ -46,6 +46,39 @@ def decoder(task: Task, shape: Sequence[int], input_shape: Sequence[int]) -> nn.
     return linear if len(shape) == 1 else nn.Sequential(nn.Flatten(), linear)
 
 
+def heads(wanted: Any, activation: str | None = None) -> Callable[..., nn.Module]:
+    """What makes the heads that `wanted` says.
+
+    wanted: a list of widths of hidden layers, see `deeper`; one's own `function(task, shape, input_shape)`, which
+        returns a module from representations `(batch, *shape)` to predictions, or its address,
+        "package.module:function"; or `{task: one of these}`, for tasks that are not named the usual `decoder`.
+    activation: of hidden layers, "relu" if None.
+    Raises ValueError for what is none of these, TypeError where a function returns no module.
+    """
+    if isinstance(wanted, Mapping):
+        return partial(_by_task, {task: heads(one, activation) for task, one in wanted.items()})
+    if isinstance(wanted, str):
+        wanted = imported(wanted, "head", "a function that returns a head")
+    if callable(wanted):
+        if activation is not None:
+            raise ValueError(f"activation={activation!r} is that of a head's hidden layers; a function of your own "
+                             "makes the whole head, with its activations.")
+        return partial(_own, wanted)
+    return deeper(wanted, activation or "relu")
+
+
+def _by_task(made: Mapping[str, Callable], task: Task, shape: Sequence[int], input_shape: Sequence[int]) -> nn.Module:
+    return made.get(task.name, decoder)(task, shape, input_shape)
+
+
+def _own(function: Callable, task: Task, shape: Sequence[int], input_shape: Sequence[int]) -> nn.Module:
+    head = function(task, shape, input_shape)
+    if not isinstance(head, nn.Module):
+        raise TypeError(f"{getattr(function, '__name__', function)} returned {type(head).__name__} for task "
+                        f"{task.name!r}; a head's function returns a module.")
+    return head
+
+
 def deeper(widths: Any, activation: str = "relu") -> Callable[..., nn.Module]:
     """What makes heads with hidden layers: each task's map is flattened, then passes layers of these widths.
 
@@ -58,7 +91,8 @@ def deeper(widths: Any, activation: str = "relu") -> Callable[..., nn.Module]:
     Linear(in_features=48, out_features=16, bias=True)
     """
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width > 0 for width in widths):
-        raise ValueError(f"head={widths!r} must be a list of widths of hidden layers, such as [128].")
+        raise ValueError(f"head={widths!r} must be a list of widths of hidden layers, such as [128], or a function of "
+                         "your own by its address, 'package.module:function'.")
     if activation not in ACTIVATIONS:
         raise ValueError(unknown("activation of a head", str(activation), ACTIVATIONS))
     return partial(_deep, tuple(widths), activation)

@@ -18,7 +18,7 @@ class StagedEncoder(nn.Module):
     stages: the modules.  input_shape: shape of one sample, without the batch.
     decoder: `decoder(task, shape, input_shape)` makes the head of a task on this encoder.
     dtype: of the samples, where they are no real numbers: `torch.long` for a first stage that looks them up
-        (`nn.Embedding`).
+        (`nn.Embedding`). By default what the first stage says that it takes: an attribute `takes = torch.long`.
     shapes[p - 1]: shape of one sample at branch point p; `out_shape` is the last of them.  dtypes: likewise.
     Raises ValueError when there is no stage or when a stage cannot take what the one before gives.
     """
@@ -31,7 +31,7 @@ class StagedEncoder(nn.Module):
             raise ValueError("An encoder needs at least one stage; the list of stages is empty.")
         self.decoder = decoder
         self.shapes = [tuple(input_shape)]
-        x = trial(input_shape, dtype)
+        x = trial(input_shape, getattr(self.stages[0], "takes", None) if dtype is None else dtype)
         self.dtypes = [x.dtype]
         for number, stage in enumerate(self.stages, start=1):
             x = _output(stage, x, number)
@@ -67,12 +67,15 @@ def trial(shape: Sequence[int], dtype: torch.dtype | None = None, samples: int =
     return torch.empty(samples, *shape, device="meta", dtype=None if real else dtype)
 
 
-def size(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
+def size(module: nn.Module, learning: bool = False) -> int:
+    """Number of parameters, or of those that learn, which is less where some are frozen."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not learning)
 
 
 def _output(stage: nn.Module, x: Tensor, number: int) -> Tensor:
+    takes = getattr(stage, "takes", None)
+    if takes is not None and takes != x.dtype and not (takes.is_floating_point and x.is_floating_point()):
+        raise ValueError(f"Stage {number} of the encoder takes {takes}, and is given {x.dtype}.")
     state = {name: tensor.to("meta") for name, tensor in [*stage.named_parameters(), *stage.named_buffers()]}
     try:
         with torch.no_grad(), ShapesOnly():

@@ -33,12 +33,12 @@ class DomainModel(nn.Module):
     features a sample.  aligned: how many features `look` gives, by default as many.
     """
 
-    def __init__(self, view: DomainView, encoder: Mapping | StagedEncoder | None = None):
+    def __init__(self, view: DomainView, encoder: Mapping | str | StagedEncoder | None = None):
         super().__init__()
         self.task: Task = view.task
         source = view.source
         spec = source.encoder if encoder is None else encoder
-        if isinstance(spec, Mapping):
+        if isinstance(spec, Mapping | str):
             with part("shared"):
                 spec = build(spec, source.input_shape, source.input_dtype)
         shape = spec.out_shape
@@ -83,7 +83,7 @@ class Aligned(DomainModel):
     Source: Learning Architecture for Multiple Tasks in Transfer Learning, section 4.4.4.
     """
 
-    def __init__(self, view: DomainView, encoder: Mapping | StagedEncoder | None = None, bottleneck: Any = None,
+    def __init__(self, view: DomainView, encoder: Mapping | str | StagedEncoder | None = None, bottleneck: Any = None,
                  dropout: Any = 0.1):
         super().__init__(view, encoder)
         width = self.width if bottleneck is None else bottleneck

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders import StagedEncoder, build, decoder
+from ..encoders import StagedEncoder, as_stages, build, decoder
 from ..files import part, unknown
 from ..tasks import Problem
 
-Encoder = Mapping | StagedEncoder | Sequence[nn.Module] | None  # what a model's `encoder` argument may be
+Encoder = Mapping | str | nn.Module | Sequence[nn.Module] | None  # what a model's `encoder` argument may be
 
 
 class MTLModel(nn.Module):
@@ -38,6 +38,7 @@ class MTLModel(nn.Module):
     problem: tasks and input shape; its data are not looked at.
     encoder: a spec as `encoders.build` takes it (default: the problem's own), a `StagedEncoder` or a
         list of modules; given modules are copied, weights and all, for each of the model's encoders.
+    Raises TypeError for an encoder that is none of these.
     """
 
     _encoder: Encoder
@@ -48,9 +49,11 @@ class MTLModel(nn.Module):
         self.tasks = problem.tasks
         self.input_shape, self.input_dtype = tuple(problem.input_shape), problem.input_dtype
         encoder = problem.encoder if encoder is None else encoder
+        encoder = {"name": encoder} if isinstance(encoder, str) else encoder
         self._decoder = getattr(encoder, "decoder", decoder)
         # Past nn.Module's own assignment, with which a given encoder would become a part of this model.
-        self.__dict__["_encoder"] = encoder if isinstance(encoder, Mapping | StagedEncoder) else list(encoder)
+        self.__dict__["_encoder"] = (
+            encoder if isinstance(encoder, Mapping | StagedEncoder) else as_stages(encoder))
         self.exits: dict[str, list[Tensor]] | None = None
 
     @property

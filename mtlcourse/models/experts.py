@@ -62,8 +62,8 @@ class CGC(MTLModel):
         of each: m + 1 encoders, as many as DSMTL has; it is DSMTL with a gate that looks at the sample.
     The first shared expert starts as the encoder of `HPS`, the first own one as that of `STL`. Given modules
     are copied with their weights, so that then all experts start equal and only the gates differ.
-    Raises ValueError for numbers of experts that cannot be and, before anything is allocated, for more experts
-    than the memory holds.
+    Raises ValueError for numbers of experts that cannot be, for samples that are looked up and, before anything is
+    allocated, for more experts than the memory holds.
     Source: Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
     Recommendations, section 4.1.
     """
@@ -199,9 +199,13 @@ def _experts(model: MTLModel, shared: int, own: int) -> tuple[list[StagedEncoder
     """The shared encoders, and each task's own; refused if they cannot be or do not fit into memory."""
     check_memory(_count("shared", shared, 1) + _count("own", own, 0) * len(model.tasks), model._encoder,
                  model.input_shape, model.input_dtype)
-    return ([model.new_encoder(_numbered("shared", k)) for k in range(shared)],
-            {name: [model.new_encoder(_numbered(f"private.{name}", k)) for k in range(own)]
-             for name in model.task_names})
+    common = [model.new_encoder(_numbered("shared", k)) for k in range(shared)]
+    if not common[0].dtypes[0].is_floating_point:
+        raise ValueError("Experts are weighed by a linear map of the sample, and these samples are whole numbers that "
+                         "are looked up. Use an architecture that mixes representations, such as 'cross-stitch' or "
+                         "'dsmtl-jl'.")
+    return common, {name: [model.new_encoder(_numbered(f"private.{name}", k)) for k in range(own)]
+                    for name in model.task_names}
 
 
 def _numbered(name: str, k: int) -> str:
@@ -225,7 +229,7 @@ def check_memory(experts: int, encoder: Encoder, input_shape: Sequence[int],
     """Refuse, before anything is allocated, to make more experts than the main memory of this machine can train.
 
     Only the host's memory is looked at, in which models are made; whether they then fit on an accelerator is not.
-    Training holds each parameter four times: itself, its gradient, and the two moments of Adam.
+    Training holds each parameter four times: itself, its gradient, and the two moments of Adam; a frozen one once.
     encoder: a spec or a list of modules, of which there will be `experts`.
     Raises ValueError with the numbers. On the meta device, which holds no numbers, everything fits.
     """
@@ -235,13 +239,15 @@ def check_memory(experts: int, encoder: Encoder, input_shape: Sequence[int],
     if isinstance(encoder, Mapping):
         with torch.device("meta"):
             encoder = build(encoder, input_shape, dtype).stages
-    sizes = [parameter.numel() * parameter.element_size() for stage in encoder for parameter in stage.parameters()]
-    needed = 4 * experts * sum(sizes)
+    weights = [weight for stage in encoder for weight in stage.parameters()]
+    sizes = [weight.numel() * weight.element_size() for weight in weights]
+    each = sum(size * (4 if weight.requires_grad else 1) for size, weight in zip(sizes, weights, strict=True))
+    needed = experts * each
     if needed > available:
         raise ValueError(
             f"{experts:,} experts of {sum(sizes):,} bytes each need {needed / 2**30:,.1f} GiB to be trained "
             f"(parameters, gradients and two moments of Adam), but {available / 2**30:,.1f} GiB are available. Use at "
-            f"most {available // (4 * sum(sizes)):,} experts, or a smaller encoder.")
+            f"most {available // each:,} experts, or a smaller encoder.")
 
 
 def available_memory() -> int | None:

@@ -54,6 +54,7 @@ WIDTHS = ("widths", "channels", "features")  # what the builders call them
 
 def _as_large_as(model: type[MTLModel], widened: type[MTLModel], problem: Problem, encoder: Encoder) -> Mapping:
     encoder = problem.encoder if encoder is None else encoder
+    encoder = {"name": encoder} if isinstance(encoder, str) else encoder
     if not isinstance(encoder, Mapping) or not _widths(encoder):
         raise ValueError(f"Widening needs an encoder spec with {', '.join(WIDTHS[:-1])} or {WIDTHS[-1]}, such as "
                          "{'name': 'mlp', 'widths': [64, 64]}, not modules that are built already.")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .table import PrintedTable, load
 
-COLUMNS = ("problem", "what", "name", "parameters", "flops", "refused")
+COLUMNS = ("problem", "what", "name", "parameters", "learning", "flops", "refused")
 TABLES = {  # problem: the tables that print counts for it
     "cityscapes": ("dsmtl-1", "thesis-5.2"),
     "nyuv2": ("dsmtl-2", "thesis-5.3", "thesis-5.5", "thesis-5.11"),
@@ -42,7 +42,7 @@ FIGURE_ROWS = ("CoNAL", "CoNAL w/o random loss weighting")
 def stored() -> pd.DataFrame:
     """The stored counts, in the columns that `counts.count` explains; NA where a method was refused."""
     with (files(__package__) / "counts.csv").open(encoding="utf-8") as file:
-        table = pd.read_csv(file, dtype={"name": str, "parameters": "Int64", "flops": "Int64"})
+        table = pd.read_csv(file, dtype={"name": str, "parameters": "Int64", "learning": "Int64", "flops": "Int64"})
     return table.assign(refused=table["refused"].fillna(""))
 
 

@@ -1,13 +1,16 @@
 """Encoders and decoders: shapes, branch points, and what is said when they do not fit."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from mtlcourse import data, encoders, models
-from mtlcourse.encoders import StagedEncoder, build, decoder
+from mtlcourse import data, encoders, methods, models
+from mtlcourse.encoders import StagedEncoder, build, decoder, size
+from tests.encoders.own import ENCODER, head
 from tests.problems import small
 
 SPECS = {
@@ -100,7 +103,7 @@ def test_own_modules_are_measured_and_not_changed():
 
 
 @pytest.mark.parametrize("spec, input_shape, message", [
-    ({"name": "covn"}, (1, 8, 8), "Unknown encoder 'covn'. Known: conv, deeplab_resnet, mlp, mobilenet, "),
+    ({"name": "covn"}, (1, 8, 8), "Unknown encoder 'covn'. Known: conv, bert, deeplab_resnet, mlp, mobilenet, "),
     ({}, (4,), "Unknown encoder 'None'"),
     ({"name": "mlp", "width": [5]}, (4,), "Unknown option of encoder 'mlp' 'width'. Known: widths, dropout."),
     ({"name": "conv", "input_shape": (1, 2, 3)}, (1, 8, 8), "Unknown option of encoder 'conv' 'input_shape'"),
@@ -181,3 +184,74 @@ def test_models_take_the_decoders_of_their_encoder(monkeypatch):
     assert sum(p.numel() for p in model.shared.parameters()) == sum(p.numel() for p in given.parameters())
     for encoder in (None, list(given)):
         assert {type(head) for head in models.HPS(small(), encoder).heads.values()} == {nn.Linear}
+
+
+# --- of one's own, by address and in memory ---------------------------------------------------------------
+
+STAGES = {"name": "tests.encoders.own:stages", "width": 5}
+
+
+def test_an_address_alone_is_a_spec():
+    assert build("tests.encoders.own:stages", (4,)).shapes == build({"name": "tests.encoders.own:stages"}, (4,)).shapes
+    problem = small()
+    for encoder in ("tests.encoders.own:stages", {"name": "tests.encoders.own:stages"}):
+        torch.manual_seed(0)
+        model = models.HPS(problem, encoder)
+        assert model.shared.shapes == [(4,), (6,), (6,)]
+    assert models.WideHPS(problem, "mlp").shared.points == 3
+    assert methods.build("hps(encoder='tests.encoders.own:stages')", problem).shared.shapes == [(4,), (6,), (6,)]
+
+
+def test_a_spec_says_where_to_cut_a_model_and_what_learns():
+    encoder = build(ENCODER, (3, 8, 8))
+    assert encoder.shapes == [(3, 8, 8), *[(3, 4, 4)] * 3]
+    assert not any(weight.requires_grad for weight in encoder.stages[0].parameters())
+    learning = [name for name, weight in encoder.stages[1].named_parameters() if weight.requires_grad]
+    assert len(learning) == 4 and all("parametrizations" in name for name in learning)
+    assert all(weight.requires_grad for weight in encoder.stages[2].parameters())
+    assert build({**STAGES, "lora": 2}, (4,)).stages[1].parametrizations.weight[0].scale == 1
+
+
+def test_heads_of_ones_own_by_address_by_function_and_by_task():
+    for given in ("tests.encoders.own:head", head, {"kind": head, "size": "tests.encoders.own:head"}):
+        model = models.HPS(small(), {**STAGES, "head": given})
+        assert isinstance(model.heads["kind"][1], nn.Tanh) and isinstance(model.heads["size"][1], nn.Softplus)
+    some = models.DSMTL(small(), {**STAGES, "head": {"kind": [7]}, "activation": "tanh"})
+    assert isinstance(some.heads["kind"][2], nn.Tanh) and isinstance(some.heads["size"], nn.Linear)
+    named = methods.build("cross-stitch(encoder={'name': 'mlp', 'head': 'tests.encoders.own:head'})", small())
+    assert isinstance(named.heads["kind"][1], nn.Tanh) and named(torch.randn(2, 4))["kind"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(("spec", "kind", "message"), [
+    ({"name": nn.Linear(4, 4)}, TypeError, "name is Linear: name what is your own by its address"),
+    ({"name": head}, TypeError, "name is function"),
+    ({"name": "mlp", "cuts": ["a"]}, ValueError, r"cuts=\['a'\] divide a model of your own, and 'mlp' has its stages"),
+    ({**STAGES, "cuts": ["a"]}, TypeError, "'tests.encoders.own:stages' returned list; with cuts it returns one model"),
+    ({"name": "tests.encoders.own:network"}, TypeError, r"returned ResNet; an encoder's stages are a list .*'cuts'"),
+    ({"name": "tests.encoders.own:problem"}, TypeError, "returned Problem; an encoder's stages are a list of modules"),
+    ({**STAGES, "lora": {"r": 2}}, ValueError, "Unknown option of lora 'r'. Known: alpha, rank"),
+    ({**STAGES, "lora": {}}, ValueError, "rank=None of lora"), ({**STAGES, "frozen": 3}, ValueError, "has 2 stages"),
+    ({**STAGES, "head": "tests.encoders.own:heads"}, ValueError, "Unknown function .*head"),
+    ({**STAGES, "head": "head"}, ValueError, "'head' is not the address of a function"),
+    ({**STAGES, "head": head, "activation": "tanh"}, ValueError, "a function of your own makes the whole head")])
+def test_specs_of_ones_own_that_cannot_be(spec, kind, message):
+    with pytest.raises(kind, match=message):
+        build(spec, (4,))
+
+
+def test_a_head_that_is_none_and_an_encoder_that_is_none():
+    with pytest.raises(TypeError, match="no_head returned str for task 'kind'; a head's function returns a module"):
+        models.HPS(small(), {**STAGES, "head": "tests.encoders.own:no_head"})
+    with pytest.raises(TypeError, match=r"The encoder is Linear; .*from_module\(model, cuts=.*\[model\] is a"):
+        models.HPS(small(), nn.Linear(4, 4))
+    assert models.HPS(small(), [nn.Linear(4, 4)]).shared.points == 2
+
+
+def test_what_the_readme_shows_is_taken():
+    blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    exec(next(block for block in blocks if "Packing(" in block), scope := {})
+    assert scope["x"].shape == scope["packing"].shape
+    exec(next(block for block in blocks if '"lora"' in block), scope)
+    own = {**scope["encoder"], "name": "tests.encoders.own:network", "cuts": ["pool", "layer1", "blocks.1"]}
+    learning = [size(stage, learning=True) for stage in build(own, (3, 8, 8))]
+    assert learning[:2] == [0, 0] and learning[2] > 0

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ...encoders import StagedEncoder, decoder
+from ...encoders import StagedEncoder, as_stages, decoder
 from ...files import part
 from ...tasks import Problem
 from ..base import Encoder, MTLModel
@@ -42,10 +42,10 @@ class Shallow(MTLModel):
 
     def __init__(self, problem: Problem, encoder: Encoder = None):
         check_tasks(problem)
-        if isinstance(encoder, Mapping):
-            raise ValueError(f"The encoder {dict(encoder)} is a description, and would give random features. Hand in a "
+        if isinstance(encoder, Mapping | str):
+            raise ValueError(f"The encoder {encoder!r} is a description, and would give random features. Hand in a "
                              "trained encoder, such as `run.model.shared` of hard sharing, or None for the inputs.")
-        given = [] if encoder is None else list(encoder)
+        given = [] if encoder is None else as_stages(encoder)
         super().__init__(problem, StagedEncoder([*given, nn.Flatten()], problem.input_shape,
                                                 dtype=problem.input_dtype))
         self.features = self.new_encoder("features").requires_grad_(False).eval()
