@@ -1,7 +1,7 @@
 """What one run leaves on disk, and tables over many runs.
 
-Imports `data`, `files`, `methods`, `safety`, `tasks`, `training`. One run is one folder, named by the hash
-of its canonical configuration: `run.json`, `history.csv`, `model.safetensors`, and `samples.safetensors`, what the
+Imports `data`, `files`, `methods`, `rebuilding`, `safety`, `tasks`, `training`. One run is one folder, named by the
+hash of its canonical configuration: `run.json`, `history.csv`, `model.safetensors`, and `samples.safetensors`, what the
 trained model did on every sample of the test split. A folder is there whole or not at all.
 """
 
@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch import nn
 from . import __version__, data
 from .files import alone, config_hash, printed, write_json, writing
 from .methods import budget_arguments, canonical, parse_part
+from .rebuilding import rebuild
 from .safety import half_width
 from .safety.trained import falling, trained
 from .tasks import Problem
@@ -55,12 +57,17 @@ def settings(problem: str, budget: str) -> str:
     """What the budget means for the problem, and its encoder and options, as JSON; remembered, for sweeps ask often."""
     part = parse_part(problem)
     description = data.describe(part.name, **part.options)
-    if not isinstance(description.encoder, Mapping):
-        raise TypeError(f"The encoder of problem {problem!r} is made of modules, which cannot be stored in a run's "
-                        "configuration. Write a function that returns them and name it: "
-                        "encoder={'name': 'package.module:function'}, called as function(input_shape, **options).")
-    return json.dumps({"encoder": description.encoder, "options": description.options,
-                       **budget_arguments(description, budget)})
+    content = {"encoder": description.encoder, "options": description.options, **budget_arguments(description, budget)}
+    return json.dumps(content, default=functools.partial(_no_data, problem))
+
+
+def _no_data(problem: str, thing: Any) -> Any:
+    """Raise ValueError: `thing` cannot be stored in a run's configuration, nor found by another process."""
+    raise ValueError(f"Problem {problem!r} has {type(thing).__name__} in its encoder, options or settings, which a "
+                     "run's configuration cannot store and another process cannot find. Name what is your own by its "
+                     "address: write a function that returns the encoder's modules, and give encoder={'name': "
+                     "'package.module:function'}, called as function(input_shape, **options); a head's function "
+                     "likewise, 'head': 'package.module:function'. Modules in memory are for models and training.fit.")
 
 
 def folder_of(config: dict[str, Any], root: str | Path) -> Path:
@@ -125,24 +132,50 @@ def capability() -> str:
     return torch.backends.cpu.get_cpu_capability()
 
 
-def load(folder: str | Path, model: nn.Module | None = None) -> Run:
-    """Read the run in `folder`; with a `model` of the right architecture, its weights are loaded into it.
+def load(folder: str | Path, model: nn.Module | bool = True) -> Run:
+    """Read the run in `folder`, with its trained model in evaluation mode, ready to predict.
 
-    Raises FileNotFoundError if there is no run, ValueError if another minor version wrote it.
+    model: True: the model is made again from the run's configuration and what it learned, see `rebuilding`; False:
+        `Run.model` is None and no weights are read; a module of the right architecture: they are loaded into it, which
+        is the way for a problem that lives in memory only.
+    Raises FileNotFoundError if there is no run, ValueError if another minor version wrote it, or if its model cannot be
+    made again.
     """
     folder = Path(folder)
-    content = _read(folder)
-    if model is not None:
-        from safetensors.torch import load_file
-
-        with _whole(folder / "model.safetensors"):
-            weights = load_file(folder / "model.safetensors")
-        model.load_state_dict(weights)
+    content = read(folder)
+    made = _trained_model(folder, content) if model is True else model or None
+    if isinstance(model, nn.Module):
+        model.load_state_dict(weights_of(folder))
+        model.eval()
     with _whole(folder / "history.csv"):
         history = pd.read_csv(folder / "history.csv")
-    return Run(history, content["metrics"], model, {**content["config"], **content["training"]}, content["learned"],
+    return Run(history, content["metrics"], made, {**content["config"], **content["training"]}, content["learned"],
                content["cost"], content["stages"], content["train_losses"], content["directions"],
                content["test_data"], load_samples(folder))
+
+
+def weights_of(folder: str | Path) -> dict[str, torch.Tensor]:
+    """The state of the model in `folder`. Raises ValueError, naming the file, for one that is cut off."""
+    from safetensors.torch import load_file
+
+    path = Path(folder) / "model.safetensors"
+    with _whole(path):
+        return load_file(path)
+
+
+def _trained_model(folder: Path, content: Mapping[str, Any]) -> nn.Module:
+    """The run's model made again, with its weights. Raises ValueError that says what else there is."""
+    weights = weights_of(folder)
+    try:
+        model = rebuild(content["config"], content["learned"])
+        model.load_state_dict(weights)
+    except (ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
+        config, reason = content["config"], textwrap.shorten(str(error), 400, placeholder=" ...")  # torch's may be long
+        raise ValueError(f"The model of the run in {folder} ({config['method']!r} on {config['problem']!r}) cannot be "
+                         f"made again: {reason} A run's model is made from the names in its configuration; for a "
+                         "problem or network that lives in memory only, give the untrained model, "
+                         "load(folder, model=...). load(folder, model=False) reads all but the model.") from error
+    return model
 
 
 def load_samples(folder: str | Path) -> Samples | None:
@@ -157,8 +190,9 @@ def load_samples(folder: str | Path) -> Samples | None:
         return Samples.load(path)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
+def read(folder: Path, name: str = "run.json") -> dict[str, Any]:
+    """What `run.json` says, or another file that keeps a run's configuration; raises as `load` does."""
+    path = folder / name
     if not path.exists():
         raise FileNotFoundError(f"There is no run in {folder}: {path.name} is missing.")
     with _whole(path):
@@ -217,7 +251,7 @@ def table(root: str | Path, configs: Iterable[dict[str, Any]] | None = None) -> 
                else sorted(path.parent for path in Path(root).glob("[!.]*/run.json")))  # ".run-": cut off
     rows = []
     for folder in folders:
-        content = _read(folder)
+        content = read(folder)
         config = content["config"]
         rows += [{**{key: config[key] for key in COLUMNS[:5]}, "task": task, "metric": name, "value": value,
                   "validation": content["validation"].get(task, {}).get(name, math.nan),

@@ -2,7 +2,8 @@
 
 Imports `bench`, `files`, `methods`, `runs`. `sweeps.toml` in the folder of the tables defines each of them; a table's
 rows carry the hashes of their configurations, so that a table which no longer belongs to the current
-settings gives itself away. What the runs of searches learned lies in `learned/`, one row a run.
+settings gives itself away. What the runs of searches learned lies in `learned/`, one row a run. A sweep with
+`tune = "weights"` tries its methods with the weights of `bench.weightings`, as `bench.sweep` does.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from .. import runs
-from ..bench import complete
+from ..bench import complete, weightings
 from ..files import unknown, write_text
 from ..methods import canonical
 
@@ -24,7 +25,7 @@ FOUND = ["learned", "relaxed", "conflicts"]
 
 
 def definitions(folder: str | Path = FOLDER) -> dict[str, list[dict[str, Any]]]:
-    """`{table: [sweep, ...]}`: each sweep has problems, methods, seeds and a budget."""
+    """`{table: [sweep, ...]}`: each sweep has problems, methods, seeds and a budget, and may tune weights."""
     with open(Path(folder) / "sweeps.toml", "rb") as file:
         return tomllib.load(file)
 
@@ -34,7 +35,8 @@ def stored(name: str, folder: str | Path = FOLDER) -> pd.DataFrame:
     path = Path(folder) / f"{name}.csv"
     if not path.exists():
         raise ValueError(unknown("stored table", name, (file.stem for file in Path(folder).glob("*.csv"))))
-    return pd.read_csv(path)
+    table = pd.read_csv(path)
+    return table.fillna({"tuned": ""}) if "tuned" in table else table
 
 
 def learned(name: str, folder: str | Path = FOLDER) -> pd.DataFrame:
@@ -55,12 +57,24 @@ def learned(name: str, folder: str | Path = FOLDER) -> pd.DataFrame:
 
 def wanted(name: str, folder: str | Path = FOLDER) -> list[dict[str, Any]]:
     """The configurations of the runs that table `name` must have today. Raises ValueError for an unknown table."""
+    return [config for config, _ in _tries(name, folder)]
+
+
+def _tries(name: str, folder: str | Path) -> list[tuple[dict[str, Any], str]]:
+    """Each configuration of table `name`, and the method that it is a try for where weights are tuned, else ""."""
     known = definitions(folder)
     if name not in known:
         raise ValueError(unknown("stored table", name, known))
-    return [runs.configuration(problem, method, seed, part["budget"])
-            for part in known[name]
-            for problem in part["problems"] for method in part["methods"] for seed in part["seeds"]]
+    found = []
+    for part in known[name]:
+        if part.get("tune", "weights") != "weights":
+            raise ValueError(unknown(f"thing to tune in {name}", str(part["tune"]), ["weights"]))
+        for problem in part["problems"]:
+            for method in part["methods"]:
+                tried = weightings(method, problem) if "tune" in part else [method]
+                found += [(runs.configuration(problem, one, seed, part["budget"]),
+                           canonical(method) if "tune" in part else "") for one in tried for seed in part["seeds"]]
+    return found
 
 
 def expected(name: str, folder: str | Path = FOLDER) -> set[str]:
@@ -93,8 +107,11 @@ def refresh(name: str, folder: str | Path = FOLDER, runs_folder: str | Path = "r
     if done.failures:
         reasons = "; ".join(why for _, why in done.failures)
         raise RuntimeError(f"{len(done.failures)} runs of {name} failed: {reasons}")
-    new = done.table.assign(seconds=done.table["seconds"].round(2))
+    new = done.table.reindex(columns=runs.COLUMNS).assign(seconds=done.table["seconds"].round(2))
     table = _in_order(configs, kept, new)
+    families = {runs.config_hash(config): family for config, family in _tries(name, folder) if family}
+    if families:
+        table["tuned"] = table["configuration"].map(families).fillna("")
     found = _in_order(configs, found, _found(new, Path(runs_folder)))
     if len(found):
         (Path(folder) / "learned").mkdir(exist_ok=True)
@@ -130,7 +147,7 @@ def _found(table: pd.DataFrame, runs_folder: Path) -> pd.DataFrame:
     """The rows of `learned`, with plain data as JSON."""
     rows = []
     for _, of_run in table[KEYS].drop_duplicates().iterrows():
-        run = runs.load(runs_folder / of_run["configuration"])
+        run = runs.load(runs_folder / of_run["configuration"], model=False)
         if run.learned:
             history = run.history[run.history["stage"] != run.stages[-1]]
             relaxed = history[history["split"] == "test"]

@@ -3,7 +3,7 @@
 Imports `tasks` and its folder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +65,10 @@ class CellSearch(CellSupernet):
         found = self.found
         return CellNetwork(problem, genotype, found["derived_cells"], found["derived_channels"],
                            auxiliary=found["auxiliary"], drop_path=found["drop_path"], cutout=found["cutout"])
+
+    def discrete(self, problem: Problem, learned: Mapping[str, Any]) -> CellNetwork:
+        """The network that a search has found, untrained, out of what the search's `learned` says."""
+        return self.derive(problem, Genotype.from_dict(learned["genotype"]))
 
     def resources(self, problem: Problem) -> Resources:
         """Sizes of derived networks."""

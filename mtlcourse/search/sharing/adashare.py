@@ -184,8 +184,8 @@ class AdaShare(Relaxed):
     def learned(self) -> dict[str, Any]:
         return {"policies": self.found_policies()}
 
-    def discrete(self, problem: Problem) -> Skipping:
-        return Skipping(problem, self._encoder, self.found_policies())
+    def discrete(self, problem: Problem, learned: Mapping[str, Any] | None = None) -> Skipping:
+        return Skipping(problem, self._encoder, (learned or self.learned())["policies"])
 
 
 def can_skip(encoder: StagedEncoder, s: int) -> bool:

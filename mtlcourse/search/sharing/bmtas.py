@@ -5,7 +5,7 @@ Imports `encoders`, `files`, `models`, `procedures`, `tasks`, `training`, `searc
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -120,8 +120,8 @@ class BMTAS(Relaxed):
     def learned(self) -> dict[str, Any]:
         return {"groups": self.groups(), "expected_cost": self.expected_cost().item()}
 
-    def discrete(self, problem: Problem) -> Tree:
-        return Tree(problem, self._encoder, groups=self.groups())
+    def discrete(self, problem: Problem, learned: Mapping[str, Any] | None = None) -> Tree:
+        return Tree(problem, self._encoder, groups=(learned or self.learned())["groups"])
 
 
 def stage_costs(encoder: StagedEncoder, count: str) -> list[float]:

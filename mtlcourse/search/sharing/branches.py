@@ -173,12 +173,20 @@ class Supernet(MTLModel):
 
     def tree(self, problem: Problem, gate: str | None = None) -> Tree:
         """The most probable branches as a model of their own, untrained; `gate` as `Tree` takes it."""
-        if self.pure:
-            return Tree(problem, self.specification, points=self.points(), gate=gate)
-        if gate is not None:
+        return self.discrete(problem, {**self.learned(), "gate": gate})
+
+    def discrete(self, problem: Problem, learned: Mapping[str, Any]) -> Tree:
+        """The tree that a search in such a supernet has found, untrained.
+
+        learned: "groups", or else "points", and a "gate" if there is one; what else it says does not count.
+        """
+        gate = learned.get("gate")
+        if gate is not None and not self.pure:
             raise ValueError("A gate mixes a task's own modules with the shared ones; without pure modules "
                              "(pure=False) no module is a task's own. Use gate=None.")
-        return Tree(problem, self.specification, groups=self.groups())
+        found = {key: learned[key] for key in ("groups", "points") if key in learned}
+        key = "groups" if "groups" in found else "points"
+        return Tree(problem, self.specification, gate=gate, **{key: found[key]})
 
 
 def _checked(candidates: Sequence[int] | None, P: int, splitting: bool) -> list[int]:

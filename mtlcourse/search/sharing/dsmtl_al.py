@@ -72,7 +72,8 @@ def dsmtl_al(problem: Problem, build: Build, strategy: Strategy | None, setting:
         printed, but retraining weighs all tasks alike.
     single_level: no second level, all data for both.  order, architecture_lr: see `BilevelStep`, `search`.
     strategy: one that the method's name gives takes the place of the learned weights in retraining.
-    `learned`: branch "points" (without pure modules "groups"), "weights" w (they sum to one), and the gates "alpha".
+    `learned`: branch "points" (without pure modules "groups"), "weights" w (they sum to one), the kind of "gate", and
+        the gates "alpha".
     First order leaves out that the weights of the net follow w, and what is left of the gradient moves w to the task
     with the smallest validation loss, whatever its unit; `order="second"` has the rest.
     Raises ValueError for an unknown gate or order, and for flags that are neither True nor False.
@@ -85,7 +86,7 @@ def dsmtl_al(problem: Problem, build: Build, strategy: Strategy | None, setting:
     upper = [*supernet.architecture_parameters(), learning.logits]
     stages = {"search": search(problem, supernet, learning, setting, upper=upper, objective=learning.objective,
                                order=order, single_level=single_level, architecture_lr=architecture_lr)}
-    learned = {**supernet.learned(), "weights": learning.learned()}
+    learned = {**supernet.learned(), "weights": learning.learned(), "gate": gate}
     seed_everything(setting.seed)
     tree = supernet.tree(problem, gate)
     stages["retrain"] = setting.fit(problem, tree, strategy or (learning if weighting else "ew"), "retrain")

@@ -3,7 +3,7 @@
 Imports `models`, `procedures`, `tasks`, `training`, `search.relaxed`, `search.stages`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,8 +90,8 @@ class LTB(Relaxed):
     def learned(self) -> dict[str, Any]:
         return {"groups": self.groups()}
 
-    def discrete(self, problem: Problem) -> Tree:
-        return Tree(problem, self._encoder, groups=self.groups())
+    def discrete(self, problem: Problem, learned: Mapping[str, Any] | None = None) -> Tree:
+        return Tree(problem, self._encoder, groups=(learned or self.learned())["groups"])
 
 
 def passage_report(passages: Float[Tensor, "stages tasks copies"], names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -4,7 +4,7 @@ Imports `files`, `models`, `procedures`, `tasks`, `training`, `search.stages`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -183,18 +183,23 @@ class MTLNAS(Fused):
     def learned(self) -> dict[str, Any]:
         return {"edges": [list(edge) for edge in self.found_edges()]}
 
-    def discrete(self, problem: Problem) -> Fused:
-        return Fused(problem, self._encoder, self.found_edges())
+    def discrete(self, problem: Problem, learned: Mapping[str, Any] | None = None) -> Fused:
+        return Fused(problem, self._encoder, (learned or self.learned())["edges"])
 
 
 class Fusion(nn.Module):
     """`o a + sum_e g_e W_e r(a_e)`: a module's own output, and what edges bring.
 
     shape: of the own output.  sources: shapes of what the edges bring.
+    Raises ValueError for what is neither vector nor map.
     """
 
     def __init__(self, shape: Sequence[int], sources: Sequence[Sequence[int]]):
         super().__init__()
+        for one in (shape, *sources):
+            if len(one) not in (1, 3):
+                raise ValueError("MTL-NAS fuses vectors and maps, but a stage of this encoder gives samples of shape "
+                                 f"{tuple(one)}. Use 'cross-stitch', which mixes any shape.")
         self.shape = tuple(shape)
         self.own = nn.Parameter(torch.full((shape[0],), 0.9))
         self.maps = nn.ParameterList()

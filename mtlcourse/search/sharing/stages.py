@@ -4,6 +4,7 @@ Imports `files`, `models`, `procedures`, `strategies`, `tasks`, `training`, `upd
 `search.searching`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -25,14 +26,15 @@ class Searched(Protocol):
 
     prepare: is told how many epochs there are, and how many of them the weights learn alone, for its schedules.
     regularizer: what the upper level minimises besides the losses; it must not depend on the weights.
-    learned: the result as plain data.  discrete: the result as a model, untrained.
+    learned: the result as plain data.  discrete: the result as a model, untrained; with the `learned` of another
+        search in such a supernet, that one's, which is how a stored run gets its model again.
     """
 
     def architecture_parameters(self) -> list[nn.Parameter]: ...
     def prepare(self, epochs: int, warm_up: int) -> None: ...
     def regularizer(self) -> Tensor: ...
     def learned(self) -> dict[str, Any]: ...
-    def discrete(self, problem: Problem) -> MTLModel: ...
+    def discrete(self, problem: Problem, learned: Mapping[str, Any] | None = None) -> MTLModel: ...
 
 
 def search_and_retrain(problem: Problem, model: Searched, strategy: Any, setting: Setting, *, rate: float = 1.0,

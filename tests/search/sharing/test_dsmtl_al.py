@@ -89,7 +89,7 @@ def test_search_then_retrain_from_scratch_on_everything(monkeypatch):
 
 def test_what_was_learned_and_both_qualities_are_reported():
     result = run()
-    assert set(result.learned) == {"points", "weights", "alpha"}
+    assert set(result.learned) == {"points", "weights", "gate", "alpha"} and result.learned["gate"] == "projected"
     assert result.learned["alpha"] == result.model.alphas()
     assert set(result.learned["alpha"]) == {t for t, p in result.learned["points"].items() if p < 3}
     rows = result.history.groupby(["stage", "split"])["name"].agg(set)
