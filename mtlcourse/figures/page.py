@@ -47,20 +47,7 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
     Raises ValueError when there is no such folder, when no runs are left, for a margin of a measure that no problem
     has, and as `safety.report` does.
     """
-    if not Path(folder).is_dir():
-        raise ValueError(f"{folder} is a file, not a folder of runs." if Path(folder).exists() else
-                         f"There is no folder {folder}. `mtlcourse bench` makes one; name the one that you gave it.")
-    found = table(folder)
-    wanted = {"problem": {str(parse_part(problem)) for problem in problems}, "seed": set(seeds),
-              "method": {canonical(method) for method in methods} | ({canonical(baseline)} if methods else set()),
-              "budget": {str(parse_part(budget))} if budget else set()}
-    for column, values in wanted.items():
-        asked = found[column].isin(values) | (families(found).isin(values) if column == "method" else False)
-        found = found[asked] if values else found
-    if found.empty:
-        raise ValueError(f"There are no such runs in {folder}. `mtlcourse bench` makes them: give it the same folder, "
-                         "problems, methods and seeds.")
-    found = found.sort_values(["parameters", "method", "seed"], kind="stable")
+    found = runs_in(folder, problems, [*methods, baseline] if methods else [], seeds, budget)
     measures = set(found["metric"]) - {"loss"}
     if isinstance(margin, Mapping) and (others := sorted(set(margin) - measures)):
         raise ValueError(f"A margin is given for {', '.join(others)}; measures here are {', '.join(sorted(measures))}.")
@@ -78,6 +65,28 @@ def from_folder(folder: str | Path, problems: Sequence[str] = (), methods: Seque
             _certify(made, str(problem), best, folder, delta=delta, margin=margin, over=over)
         reports.append(made)
     return reports
+
+
+def runs_in(folder: str | Path, problems: Sequence[str] = (), methods: Sequence[str] = (), seeds: Sequence[int] = (),
+            budget: str | None = None) -> Any:
+    """The table of all runs in a folder, the smallest models first; what is given restricts which count.
+
+    Raises ValueError when there is no such folder, and when no runs are left.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder} is a file, not a folder of runs." if Path(folder).exists() else
+                         f"There is no folder {folder}. `mtlcourse bench` makes one; name the one that you gave it.")
+    found = table(folder)
+    wanted = {"problem": {str(parse_part(problem)) for problem in problems}, "seed": set(seeds),
+              "method": {canonical(method) for method in methods},
+              "budget": {str(parse_part(budget))} if budget else set()}
+    for column, values in wanted.items():
+        asked = found[column].isin(values) | (families(found).isin(values) if column == "method" else False)
+        found = found[asked] if values else found
+    if found.empty:
+        raise ValueError(f"There are no such runs in {folder}. `mtlcourse bench` makes them: give it the same folder, "
+                         "problems, methods and seeds.")
+    return found.sort_values(["parameters", "method", "seed"], kind="stable")
 
 
 def _certify(made: SafetyReport, problem: str, rows: Any, folder: str | Path, **options: Any) -> None:

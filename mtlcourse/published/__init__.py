@@ -6,11 +6,12 @@ Imports nothing of the project: `audit` needs printed digits, no network.
     published.audit("dsmtl-2")                                  # what in it does not follow
     published.audit("my_table.csv"), published.audit(frame)     # the same for a table of your own
     print(published.report())                                   # everything about the published ones
+    print(published.show("dsmtl-2", runs.summary(runs.table("runs"))))  # what you measured beside what is printed
 
 Each printed number stands for an interval (`intervals`). Delta_I, eta and the differences are recomputed
 from a row's own cells (`measures`, `inside`), tables are held against each other (`between`), parameter
 counts against those of the architectures (`sizes`, `counted`), sentences against cells (`claims`). What cannot
-follow is a `Finding`.
+follow is a `Finding`. `beside` and `show` (`measured`) put your own runs beside a table.
 The tables were transcribed from scans, and every cell was read twice by different programs.
 """
 
@@ -22,12 +23,13 @@ import pandas as pd
 from . import between, claims, inside, sizes
 from .findings import VERDICTS, Finding, to_frame, to_markdown
 from .intervals import Interval, printed
+from .measured import beside, problem_of, show
 from .measures import delta_i, eta
 from .table import Column, PrintedTable, catalogue, load, names, read
 
 __all__ = [
-    "VERDICTS", "Column", "Finding", "Interval", "PrintedTable", "all_findings", "audit", "catalogue", "delta_i", "eta",
-    "load", "names", "printed", "read", "report", "to_frame", "to_markdown",
+    "VERDICTS", "Column", "Finding", "Interval", "PrintedTable", "all_findings", "audit", "beside", "catalogue",
+    "delta_i", "eta", "load", "names", "printed", "problem_of", "read", "report", "show", "to_frame", "to_markdown",
 ]
 
 

@@ -1,7 +1,7 @@
 """How fast data come that do not lie in memory, as ratios to what people do otherwise.
 
-Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/data.py [mapped seeded]`, with the page cache warm. Inputs and
-three tasks have the size of NYUv2's, 288 x 384; the numbers are by lot.
+Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/data.py [mapped seeded checked]`, with the page cache warm.
+Inputs and three tasks have the size of NYUv2's, 288 x 384; the numbers are by lot.
 """
 
 import tempfile
@@ -13,12 +13,14 @@ import torch
 from core import interleaved, measure, verdict
 from torch.utils.data import DataLoader, Dataset
 
-from mtlcourse import data
+from mtlcourse import data, models
 from mtlcourse.data import DatasetSplit, mapped
 from mtlcourse.data.mapped_split import MappedSplit
 from mtlcourse.tasks import TensorSplit
+from mtlcourse.training.evaluation import evaluate
 
 SAMPLES, BATCH, HEIGHT, WIDTH = 64, 8, 288, 384
+SPLITS = ("train", "val", "test")
 
 
 class Files(Dataset):
@@ -111,5 +113,16 @@ def seeded() -> None:
             (taken["seeded"] - taken["dataloader"]) / len(pictures) * 1e6, 25)
 
 
+def checked() -> None:
+    """What is wrong with a problem's data, against one evaluation of a shared net on all its splits."""
+    for name in ("rooms", "multidigits"):
+        problem = data.load(name)
+        model = models.HPS(problem)
+        taken = interleaved(
+            3, check=lambda of=problem: go_through([data.check(of)]),
+            evaluate=lambda of=problem, net=model: go_through(evaluate(net, of, part) for part in SPLITS))
+        verdict(f"seconds of {name}, check over evaluation", taken["check"] / taken["evaluate"], 3)
+
+
 if __name__ == "__main__":
-    measure({"mapped": mapped_sets, "seeded": seeded})
+    measure({"mapped": mapped_sets, "seeded": seeded, "checked": checked})
