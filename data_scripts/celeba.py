@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.io import imread, imsave
+from skimage.io import imsave
 from torch import Tensor
 
 from mtlcourse.data import classification
 from mtlcourse.data.collating import resized
+from mtlcourse.data.layouts import find, read_pixels
 from mtlcourse.data.sets import Download, Part, Published, command
 
 PARTS = {"train": 0, "val": 1, "test": 2}
@@ -34,23 +35,24 @@ def task_name(attribute: str) -> str:
 class Faces:
     """The images of one part and their attributes."""
 
-    def __init__(self, images: Path, names: list[str], files: list[str], attributes: np.ndarray):
-        self.images, self.names, self.files, self.attributes = images, names, files, attributes
+    def __init__(self, images: Path, names: list[str], files: list[str], attributes: np.ndarray, size: tuple[int, int]):
+        self.images, self.names, self.files, self.attributes, self.size = images, names, files, attributes, size
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, int]]:
-        pixels = imread(self.images / self.files[i])
+        pixels = read_pixels(self.images / self.files[i])
         if pixels.ndim != 3:
             raise ValueError(f"{self.files[i]} is no image in three colours")
         image = torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1).float().div_(255)
-        return resized(SIZE)([(image, {})])[0][0], dict(zip(self.names, self.attributes[i].tolist(), strict=True))
+        return resized(self.size)([(image, {})])[0][0], dict(zip(self.names, self.attributes[i].tolist(), strict=True))
 
 
-def parts(folder: Path) -> dict[str, Part]:
+def parts(folder: Path, size: tuple[int, int] = SIZE) -> dict[str, Part]:
     """The published parts."""
     images = find(folder, "img_align_celeba")
+    images = images / "img_align_celeba" if (images / "img_align_celeba").is_dir() else images
     names, attributes = read_attributes(find(folder, "list_attr_celeba.txt"))
     partition = find(folder, "list_eval_partition.txt")
     chosen: dict[str, list[str]] = {part: [] for part in PARTS}
@@ -65,7 +67,7 @@ def parts(folder: Path) -> dict[str, Part]:
     if missing:
         raise FileNotFoundError(f"{images / missing[0]} is missing, one of {len(missing):,}. Unpack the archive again.")
     tasks = [classification(name, 2) for name in names]
-    return {part: Part(Faces(images, names, files, np.array([attributes[name] for name in files])), tasks)
+    return {part: Part(Faces(images, names, files, np.array([attributes[name] for name in files]), size), tasks)
             for part, files in chosen.items()}
 
 
@@ -81,14 +83,6 @@ def read_attributes(path: Path) -> tuple[list[str], dict[str, list[int]]]:
     if count.strip() != str(len(rows)):
         raise ValueError(f"{path} announces {count.strip()} images and has {len(rows)}: it is cut off. Get it again.")
     return names, rows
-
-
-def find(folder: Path, name: str) -> Path:
-    """The nearest file or folder of this name. Raises FileNotFoundError where there is none."""
-    found = sorted(folder.rglob(name), key=lambda path: len(path.parts))
-    if not found:
-        raise FileNotFoundError(f"{folder} has no {name}, nor has a folder in it. Give that of the published files.")
-    return found[-1] if name == "img_align_celeba" else found[0]
 
 
 def sample(folder: Path) -> None:
@@ -107,7 +101,7 @@ def sample(folder: Path) -> None:
 
 
 CELEBA = Published(
-    "celeba", parts, sample,
+    "celeba", parts, sample, small={"size": (16, 16)},
     licence="non-commercial research only; the images are not to be passed on.",
     terms="Cite Z. Liu et al., Deep Learning Face Attributes in the Wild, 2015.",
     account="CelebA's host refuses after so many downloads, and asks for an account: get img_align_celeba.zip, "

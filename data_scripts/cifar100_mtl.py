@@ -11,49 +11,34 @@ import numpy as np
 import torch
 
 from mtlcourse.data.cifar100 import FINE, SUPERCLASSES, cifar100_mtl
+from mtlcourse.data.cifar_records import FILES, read_records, write_records
 from mtlcourse.data.sets import Download, Part, Published, command, inner
 from mtlcourse.tasks import TensorSplit
-
-RECORD = 2 + 3 * 32 * 32
 
 
 def parts(folder: Path) -> dict[str, Part]:
     """The published parts, an image for the task of its superclass."""
     folder, tasks = inner(folder, "train.bin"), cifar100_mtl(with_data=False).tasks
-    tables = {part: read(folder / f"{part}.bin") for part in ("train", "test")}
-    classes = [sorted(set(tables["train"][tables["train"][:, 0] == label, 1].tolist()))
-               for label in range(len(SUPERCLASSES))]
-    for name, fine in zip(SUPERCLASSES, classes, strict=True):
-        if len(fine) != FINE:
-            raise ValueError(f"{folder / 'train.bin'} has {len(fine)} classes of {name}, not {FINE}: another set.")
-    return {part: Part(split(table, classes), tasks) for part, table in tables.items()}
+    tables = {part: read_records([folder / name for name in names], 100) for part, names in FILES[100].items()}
+    superclass, fine = tables["train"][1].T
+    classes = [sorted(set(fine[superclass == label].tolist())) for label in range(len(SUPERCLASSES))]
+    for name, own in zip(SUPERCLASSES, classes, strict=True):
+        if len(own) != FINE:
+            raise ValueError(f"{folder / 'train.bin'} has {len(own)} classes of {name}, not {FINE}: another set.")
+    return {part: Part(split(*table, classes), tasks) for part, table in tables.items()}
 
 
-def read(path: Path) -> np.ndarray:
-    """The records of a file. Raises FileNotFoundError, and ValueError for a part of one and for other labels."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; the other file is there. Unpack the archive again.")
-    size = path.stat().st_size
-    if not size or size % RECORD:
-        raise ValueError(f"{path} has {size:,} bytes, no whole number of records of {RECORD:,}: it is cut off, or "
-                         "another file. Get it again.")
-    table = np.fromfile(path, dtype=np.uint8).reshape(-1, RECORD)
-    if table[:, 0].max() >= len(SUPERCLASSES) or table[:, 1].max() >= FINE * len(SUPERCLASSES):
-        raise ValueError(f"{path} has labels {table[:, 0].max()} and {table[:, 1].max()}, which are not CIFAR-100's.")
-    return table
-
-
-def split(table: np.ndarray, classes: list[list[int]]) -> TensorSplit:
+def split(images: np.ndarray, labels: np.ndarray, classes: list[list[int]]) -> TensorSplit:
     """Inputs and targets of each task. classes: of each superclass, its labels in order."""
     inputs, targets = {}, {}
     for label, (name, fine) in enumerate(zip(SUPERCLASSES, classes, strict=True)):
-        own = table[table[:, 0] == label]
-        strange = set(own[:, 1].tolist()) - set(fine)
-        if strange or not len(own):
+        own = labels[:, 0] == label
+        strange = set(labels[own, 1].tolist()) - set(fine)
+        if strange or not own.any():
             raise ValueError(f"{name} has no images, or one of class {min(strange, default='none')}, which another "
                              "superclass has in training: the file is damaged.")
-        inputs[name] = torch.from_numpy(own[:, 2:].reshape(-1, 3, 32, 32).copy()).float().div_(255)
-        targets[name] = torch.tensor([fine.index(value) for value in own[:, 1].tolist()])
+        inputs[name] = torch.from_numpy(images[own]).float().div_(255)
+        targets[name] = torch.tensor([fine.index(value) for value in labels[own, 1].tolist()])
     return TensorSplit(inputs, targets)
 
 
@@ -61,12 +46,9 @@ def sample(folder: Path) -> None:
     """Ten training images and five test images of each superclass, by lot; its classes five that do not follow."""
     random = np.random.default_rng(0)
     classes = random.permutation(FINE * len(SUPERCLASSES)).reshape(len(SUPERCLASSES), FINE)
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, rounds in (("train", 2), ("test", 1)):
-        pairs = [(label, fine) for label in range(len(SUPERCLASSES)) for fine in classes[label]] * rounds
-        table = random.integers(0, 256, (len(pairs), RECORD), dtype=np.uint8)
-        table[:, :2] = random.permutation(pairs)
-        table.tofile(folder / f"{part}.bin")
+    pairs = [(label, fine) for label in range(len(SUPERCLASSES)) for fine in classes[label]]
+    write_records(folder, 100, {part: random.permutation(pairs * rounds)
+                                for part, rounds in (("train", 2), ("test", 1))})
 
 
 CIFAR100 = Published(

@@ -15,11 +15,12 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from skimage.io import imread, imsave
+from skimage.io import imsave
 from torch import Tensor
 
 from mtlcourse.data import benchmarks
 from mtlcourse.data.collating import resized
+from mtlcourse.data.layouts import read_pixels
 from mtlcourse.data.sets import Part, Published, command
 
 DOMAINS = {"rgb": "rgb", "segmentation": "segment_semantic", "depth": "depth_zbuffer", "keypoints": "keypoints2d",
@@ -49,7 +50,7 @@ class Views:
 
 def read(path: Path, kind: type) -> np.ndarray:
     """The pixels of a file. Raises ValueError for another number of bits: 16 must not have become 8."""
-    pixels = imread(path)
+    pixels = read_pixels(path)
     if pixels.dtype != kind:
         raise ValueError(f"{path} has pixels of {pixels.dtype}, and must have {kind.__name__}")
     return pixels

@@ -1,21 +1,25 @@
 """The image sets of the papers' tables: what their tasks, nets and settings are, and their images once they are here.
 
-Imports `losses`, `metrics`, `tasks`, its folder's `kinds`, `registry` and `sets`. `describe` tells everything that
-needs no image, which is enough to build and count every model. A script in `data_scripts` makes what `load` reads.
+Imports `losses`, `metrics`, `tasks`, its folder's `kinds`, `one_against_all`, `registry`, `sets` and `splits`.
+`describe` tells everything that needs no image, which is enough to build and count every model. A script in
+`data_scripts` makes what `load` reads.
 """
 
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .. import losses, metrics
 from ..files import unknown
 from ..tasks import Problem, Task
-from .kinds import Measures, classification, depth, normals, segmentation
+from .kinds import Measures, binary, classification, depth, normals, segmentation
+from .one_against_all import MEASURES
 from .registry import register
 from .sets import read, with_holdout
+from .splits import at_most, generator
 
 DEEPLAB_50 = {"name": "deeplab_resnet", "depth": 50}
 DEEPLAB_18 = {"name": "deeplab_resnet", "depth": 18}
@@ -23,6 +27,9 @@ ATTRIBUTES = ("five_o_clock_shadow", "black_hair", "blond_hair", "brown_hair", "
               "rosy_cheeks", "wearing_hat")
 
 
+SIXTEEN = ("arched_eyebrows", "bags_under_eyes", "black_hair", "brown_hair", "chubby", "double_chin", "goatee",
+           "heavy_makeup", "mouth_slightly_open", "mustache", "pale_skin", "sideburns", "smiling", "wavy_hair",
+           "wearing_lipstick", "young")
 FORTY = tuple("""
     five_o_clock_shadow arched_eyebrows attractive bags_under_eyes bald bangs big_lips big_nose black_hair blond_hair
     blurry brown_hair bushy_eyebrows chubby double_chin eyeglasses goatee gray_hair heavy_makeup high_cheekbones male
@@ -61,7 +68,7 @@ def nyuv2(holdout: float | int = 0.1, seed: int = 0, root: str = "data", with_da
 
 
 @register("pascal_context")
-def pascal_context(with_data: bool = True) -> Problem:
+def pascal_context(holdout: float | int = 0.1, seed: int = 0, root: str = "data", with_data: bool = True) -> Problem:
     """PASCAL-Context: `segmentation` into 21 classes, `human_parts` into 7, `saliency`, `normals`.
 
     4,998 images for training and 5,105 for validation, which are the test split: the papers report on them. The papers
@@ -70,15 +77,11 @@ def pascal_context(with_data: bool = True) -> Problem:
     Saliency has one logit and the binary cross-entropy: that the loss is a cross-entropy is printed, the number of
     channels is not, and with two the size of LTB in table 3 would be missed by a hundred parameters.
     The measures are those of chapter 5 of the thesis. Saliency and normals are distilled from other nets. Images
-    without a person have no `human_parts`.
-    There is a description only: no script makes the set ready.
-    Raises FileNotFoundError where data are asked for.
+    without a person have no `human_parts`, and pixels of things that those nets did not know have no `normals`.
+    holdout: share of the training images to choose by, taken by `seed`; 0 leaves all for training, and the published
+        validation images are then both `val` and `test`.
+    root: where `python data_scripts/pascal_context.py` put the set.
     """
-    if with_data:
-        raise FileNotFoundError("PASCAL-Context is only described here: no script makes its images ready, because the "
-                                "list of classes that tells which pixels have normals is not here. "
-                                "data.describe('pascal_context') has its tasks, nets and settings; images of your own "
-                                "become a problem through data.DatasetSplit.")
     within: Measures = {f"within_{degrees}": partial(metrics.AngleWithin, degrees) for degrees in (11.25, 22.5, 30)}
     angles: Measures = {"mean_angle": metrics.MeanAngle, "rmse_angle": metrics.RMSEAngle, **within}
     tasks = [
@@ -87,7 +90,8 @@ def pascal_context(with_data: bool = True) -> Problem:
         Task("saliency", losses.binary_cross_entropy, {"miou": metrics.MeanIoU, "max_f": metrics.MaxF}, 1, dense=True),
         Task("normals", losses.cosine, angles, 3, dense=True, kind="regression"),
     ]
-    return _benchmark("pascal_context", tasks, (512, 512), DEEPLAB_18, _dense(32), {})
+    splits = _held("pascal_context", root, holdout, seed, with_data)
+    return _benchmark("pascal_context", tasks, (512, 512), DEEPLAB_18, _dense(32), splits)
 
 
 @register("taskonomy")
@@ -110,21 +114,31 @@ def taskonomy(holdout: float | int = 0.1, seed: int = 0, root: str = "data", wit
 
 
 @register("celeba")
-def celeba(attributes: str = "nine", root: str = "data", with_data: bool = True) -> Problem:
-    """CelebA, faces of 3 x 64 x 64: attributes, each yes or no, as two classes.
+def celeba(attributes: str = "nine", train: int | None = None, seed: int = 0, root: str = "data",
+           with_data: bool = True) -> Problem:
+    """CelebA, faces of 3 x 64 x 64: attributes, each yes or no.
 
     162,770 images for training, 19,867 for validation, 19,962 for testing. The net is said to be ResNet-18; its
     printed size is that of the one for small images, with 2,048 features from a 2 x 2 grid.
-    attributes: "nine", as in the thesis, section 5.4.3, or all "forty", as MAMG and SRDML take them.
+    attributes: "nine", as in the thesis, section 5.4.3, or all "forty", as in *A Model-Agnostic Approach to Mitigate
+        Gradient Interference for Multi-Task Learning*, section IV: two classes each; or "sixteen", with one logit
+        and the measures of table 2, as in *Saliency-Regularized Deep Multi-Task Learning*, section 5.1.
+    train: so many images for training, taken by `seed`; None takes all. With the sixteen 30,000 are printed.
     root: where `python data_scripts/celeba.py` put the set.
+    Raises ValueError for other attributes, and for more images than there are.
     """
-    names = {"nine": ATTRIBUTES, "forty": FORTY}
+    names = {"nine": ATTRIBUTES, "sixteen": SIXTEEN, "forty": FORTY}
     if attributes not in names:
         raise ValueError(unknown("attributes", attributes, names))
-    tasks = [classification(attribute, 2) for attribute in names[attributes]]
+    tasks = [binary(attribute, measures=MEASURES) if attributes == "sixteen" else classification(attribute, 2)
+             for attribute in names[attributes]]
     encoder = {"name": "resnet", "depth": 18, "stem": "3x3", "pool": 4}
     paper = {"lr": 5e-4, "batch_size": 16, "epochs": 10}
     splits = read("celeba", root, names[attributes]) if with_data else {}
+    if splits and train is not None:
+        at_most(train, len(splits["train"]), f"{train:,} images for training")
+        order = torch.from_numpy(generator(seed, "celeba/train").permutation(len(splits["train"])))
+        splits["train"] = splits["train"].subset(order[:train].sort().values)
     return _benchmark("celeba", tasks, (64, 64), encoder, paper, splits)
 
 

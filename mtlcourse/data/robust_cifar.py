@@ -1,7 +1,7 @@
 """`robust_cifar10` and `robust_cifar100`: as `robust_digits`, on the images of the thesis, where they are.
 
-Imports `tasks`, its folder's `kinds`, `outside`, `probes`, `registry`, `scans`, `splits`. The images are read from the
-published files as they are; nothing is unpickled.
+Imports `tasks`, its folder's `cifar_records`, `kinds`, `outside`, `probes`, `registry`, `scans`, `splits`. The images
+are read from the published files as they are; nothing is unpickled.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from ..tasks import Problem, TensorSplit
+from .cifar_records import FILES, FOLDERS, read_records
 from .kinds import classification
 from .outside import USES
 from .probes import robustness
@@ -20,11 +21,6 @@ from .registry import register
 from .scans import read_svhn
 from .splits import at_most, generator, mixed, split_sizes
 
-PIXELS = 3 * 32 * 32
-# Folder, training files, test files, bytes of labels before an image (the last is the one that is asked for), classes.
-LAYOUTS: dict[str, tuple[str, list[str], list[str], int, int]] = {
-    "cifar10": ("cifar-10-batches-bin", [f"data_batch_{n}.bin" for n in range(1, 6)], ["test_batch.bin"], 1, 10),
-    "cifar100": ("cifar-100-binary", ["train.bin"], ["test.bin"], 2, 100)}
 FOREIGN = ("train_32x32.mat", "test_32x32.mat")  # of SVHN, in the folder svhn
 PAGES = {"cifar": "https://www.cs.toronto.edu/~kriz/cifar.html", "svhn": "http://ufldl.stanford.edu/housenumbers"}
 PRINTED = {"epochs": 50, "lr": 1e-3, "batch_size": 64}  # section 3.3.2.2, for searches; 1e-3 is 0.025 for SGD there
@@ -44,24 +40,24 @@ def robust_cifar10(train: int = 45_000, val: int = 5_000, test: int = 10_000, ep
     more images than there are, and for an epsilon below 0.
     Source: Learning Architecture for Multiple Tasks in Transfer Learning, section 3.3.
     """
-    return _problem("cifar10", split_sizes(train, val, test), epsilon, seed, Path(root), with_data)
+    return _problem(10, split_sizes(train, val, test), epsilon, seed, Path(root), with_data)
 
 
 @register("robust_cifar100")
 def robust_cifar100(train: int = 45_000, val: int = 5_000, test: int = 10_000, epsilon: float | int = 2 / 255,
                     seed: int = 0, root: str = "data", with_data: bool = True) -> Problem:
     """As `robust_cifar10`, with the hundred fine classes of CIFAR-100, from `cifar-100-binary`."""
-    return _problem("cifar100", split_sizes(train, val, test), epsilon, seed, Path(root), with_data)
+    return _problem(100, split_sizes(train, val, test), epsilon, seed, Path(root), with_data)
 
 
-def _problem(name: str, sizes: dict[str, int], epsilon: float | int, seed: int, root: Path, with_data: bool) -> Problem:
-    folder, training, testing, labels, classes = LAYOUTS[name]
+def _problem(classes: int, sizes: dict[str, int], epsilon: float | int, seed: int, root: Path,
+             with_data: bool) -> Problem:
+    name, folder = f"robust_cifar{classes}", root / FOLDERS[classes]
     splits: dict[str, Any] = dict.fromkeys(sizes)
     elsewhere: dict[str, Tensor] = {}
     if with_data:
-        parts = {part: read_records([root / folder / file for file in files], labels, classes)
-                 for part, files in (("train", training), ("test", testing))}
-        order = {part: mixed(found[1], generator(seed, f"robust_{name}/{part}")) for part, found in parts.items()}
+        parts = {part: _records([folder / file for file in files], classes) for part, files in FILES[classes].items()}
+        order = {part: mixed(found[1], generator(seed, f"{name}/{part}")) for part, found in parts.items()}
         for split, size in sizes.items():
             part = "test" if split == "test" else "train"
             wanted = size if split == "test" else sizes["train"] + sizes["val"]
@@ -73,30 +69,20 @@ def _problem(name: str, sizes: dict[str, int], epsilon: float | int, seed: int, 
         half = len(foreign[0]) // 2
         cut = dict(zip(USES, (foreign[0][:half], foreign[0][half:], foreign[1]), strict=True))
         elsewhere = {use: cut[use][: sizes["test" if use == "test" else "train"]] for use in USES}
-    return Problem(f"robust_{name}", [classification("image", classes)], **splits, input_shape=(3, 32, 32),
+    return Problem(name, [classification("image", classes)], **splits, input_shape=(3, 32, 32),
                    encoder={"name": "conv", "channels": [32, 64, 128, 128]}, probes=robustness(epsilon),
                    outside=elsewhere, training={"fast": {**PRINTED, "epochs": 2, "samples": 4_000, "evaluate": 1_000},
                                                 "full": {**PRINTED, "epochs": 10, "evaluate": 2_000},
                                                 "paper": PRINTED})
 
 
-def read_records(paths: list[Path], labels: int, classes: int
-                 ) -> tuple[UInt8[np.ndarray, "images 3 32 32"], Int64[np.ndarray, "images"]]:
-    """Images and their last label from records of so many labels, then 3,072 pixels: red, green and blue planes."""
-    pieces = []
+def _records(paths: list[Path], classes: int
+             ) -> tuple[UInt8[np.ndarray, "images 3 32 32"], Int64[np.ndarray, "images"]]:
+    """Images and their classes, which are the last label of a record."""
     for path in paths:
         _there(path, "cifar", "the binary version of the set")
-        raw = np.fromfile(path, np.uint8)
-        if not len(raw) or len(raw) % (labels + PIXELS):
-            raise ValueError(f"{path} has {len(raw):,} bytes, no whole number of records of {labels + PIXELS:,}: it is "
-                             "cut off, or another file. Get it again.")
-        pieces.append(raw.reshape(-1, labels + PIXELS))
-    table = np.concatenate(pieces)
-    found = table[:, labels - 1].astype(np.int64)
-    if found.max() >= classes:
-        raise ValueError(f"{paths[0].parent} has the label {found.max()}, and there are {classes} classes: it is "
-                         "another set.")
-    return table[:, labels:].reshape(-1, 3, 32, 32), found
+    images, labels = read_records(paths, classes)
+    return images, labels[:, -1].astype(np.int64)
 
 
 def _foreign(path: Path) -> Float[Tensor, "images 3 32 32"]:

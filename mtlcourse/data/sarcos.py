@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from ..files import unknown
 from ..tasks import Problem, TensorSplit
 from .kinds import regression
 from .registry import register
 from .sets import read
-from .splits import generator
+from .splits import check_proportion, ends, generator
 
 INPUTS, JOINTS, BLOCK = 21, 7, 256
 TORQUES = tuple(f"torque_{joint}" for joint in range(1, JOINTS + 1))
@@ -43,9 +43,7 @@ def sarcos(split: str = "blocks", proportion: float | int = 0.6, samples: int | 
     """
     if split not in SPLITS:
         raise ValueError(unknown("split", split, SPLITS))
-    if isinstance(proportion, bool) or not 0 < proportion < 0.9:
-        raise ValueError(f"proportion={proportion!r}: the share for training, above 0 and below 0.9; a tenth is held "
-                         "out for validation.")
+    check_proportion(proportion)
     splits: dict[str, Any] = {"train": None, "val": None, "test": None}
     if with_data:
         tables = {part: _table(rows) for part, rows in read("sarcos", root).items()}
@@ -81,24 +79,15 @@ def _blocks(tables: dict[str, np.ndarray], proportion: float, seed: int) -> dict
     whole = whole[sorted(first.values())]
     blocks = [whole[start : start + BLOCK] for start in range(0, len(whole), BLOCK)]
     order = generator(seed, "sarcos/blocks").permutation(len(blocks))
-    ends = _ends(len(blocks), proportion, "blocks")
+    places = ends(len(blocks), proportion, "blocks")
     return {split: np.concatenate([blocks[i] for i in own])
-            for split, own in zip(("train", "val", "test"), np.split(order, ends), strict=True)}
+            for split, own in zip(("train", "val", "test"), np.split(order, places), strict=True)}
 
 
 def _published(tables: dict[str, np.ndarray], proportion: float, seed: int) -> dict[str, np.ndarray]:
     order = generator(seed, "sarcos/published").permutation(len(tables["train"]))
-    train, val, _ = np.split(order, _ends(len(order), proportion, "rows"))
+    train, val, _ = np.split(order, ends(len(order), proportion, "rows"))
     return {"train": tables["train"][train], "val": tables["train"][val], "test": tables["test"]}
-
-
-def _ends(number: int, proportion: float, what: str) -> Integer[np.ndarray, "2"]:
-    """Where the training share ends, and where the validation tenth does."""
-    ends = np.array([round(proportion * number), round((proportion + 0.1) * number)])
-    if not 0 < ends[0] < ends[1] < number:
-        raise ValueError(f"proportion={proportion} of {number} {what} leaves a split empty; there must be more of "
-                         "them, or another share.")
-    return ends
 
 
 def _sampled(rows: dict[str, np.ndarray], proportion: float, samples: int | None, seed: int) -> dict[str, np.ndarray]:

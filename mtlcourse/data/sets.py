@@ -1,7 +1,7 @@
 """Published sets on disk: what each script in `data_scripts` does, and how `data.load` finds what it left.
 
-Imports `files`, `tasks`, its folder's `datasets`, `fetching`, `mapped`, `mapped_split`,
-`splits`. A set is the folder `ROOT/NAME`: a `MappedSplit` for each published part, and `set.json`, written last.
+Imports `files`, `tasks`, its folder's `apart`, `datasets`, `fetching`, `mapped`, `mapped_split`, `splits`.
+A set is the folder `ROOT/NAME`: a `MappedSplit` for each published part, and `set.json`, written last.
 """
 
 import json
@@ -14,6 +14,7 @@ import torch
 
 from ..files import write_json, writing
 from ..tasks import Task, TensorSplit
+from .apart import Apart
 from .datasets import DatasetSplit
 from .fetching import fetch, unpack
 from .mapped import convert
@@ -40,7 +41,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a set. samples: a dataset for `DatasetSplit`, or a split; options: what `mapped.convert` takes."""
+    """One part of a set. samples: a dataset for `DatasetSplit`, a `TensorSplit` or `Apart`; options: of `convert`."""
 
     samples: Any
     tasks: Sequence[Task]
@@ -52,18 +53,19 @@ class Published:
     """A set as its authors publish it.
 
     name: the problem's.  parts: from the folder of the published files to `{part: Part}`.
-    sample: writes a tiny set of the same layout into a folder.
+    sample: writes a tiny set of the same layout into a folder.  small: what `parts` is given besides for it.
     licence: what holds.  terms: how to cite, and what may not be done.  account: how to get it where that needs one.
     downloads: the files; archives are unpacked into one folder.
     """
 
     name: str
-    parts: Callable[[Path], Mapping[str, Part]]
+    parts: Callable[..., Mapping[str, Part]]
     sample: Callable[[Path], None]
     licence: str
     terms: str
     account: str | None = None
     downloads: Sequence[Download] = ()
+    small: Mapping[str, Any] = field(default_factory=dict)
 
 
 def command(published: Published) -> Any:
@@ -105,16 +107,18 @@ def make(published: Published, root: str | Path, source: str | None = None, samp
         published.sample(given)
     else:
         given = _given(published, Path(root), source)
-    sizes = {}
-    for name, part in published.parts(given).items():
-        split = part.samples if isinstance(part.samples, TensorSplit) else DatasetSplit(part.samples, part.tasks)
+    sizes, told = {}, {}
+    for name, part in published.parts(given, **(published.small if sample else {})).items():
+        ready = isinstance(part.samples, TensorSplit | Apart)
+        split = part.samples if ready else DatasetSplit(part.samples, part.tasks)
         about = {"set": published.name, "version": VERSION, "sample": sample}
-        there = convert(split, folder / name, tasks=part.tasks, about=about, **part.options)
-        sizes[name] = len(there)
+        made = convert(split, folder / name, tasks=part.tasks, about=about, **part.options)
+        sizes[name] = len(made)
+        told |= {task: made.count(task) for task in made.tasks} if isinstance(split, Apart) else {name: len(made)}
     with writing(folder):
         write_json(folder / SET, {"version": VERSION, "sample": sample, "parts": sizes})
     size = sum(path.stat().st_size for path in folder.rglob("*.npy"))
-    return f"{folder}: {', '.join(f'{number:,} {name}' for name, number in sizes.items())}, {size / 1e6:,.1f} MB."
+    return f"{folder}: {', '.join(f'{number:,} {name}' for name, number in told.items())}, {size / 1e6:,.1f} MB."
 
 
 def _given(published: Published, root: Path, source: str | None) -> Path:

@@ -30,6 +30,26 @@ def at_most(wanted: int, there: int, what: str) -> None:
         raise ValueError(f"{what} are {wanted:,}, and there are {there:,}: ask for fewer.")
 
 
+def check_proportion(proportion: object) -> None:
+    """Raise ValueError unless it is a share for training that leaves something besides a tenth to choose by."""
+    if isinstance(proportion, bool) or not isinstance(proportion, int | float) or not 0 < proportion < 0.9:
+        raise ValueError(f"proportion={proportion!r}: the share for training, above 0 and below 0.9; a tenth is held "
+                         "out for validation.")
+
+
+def ends(number: int, proportion: float, what: str) -> Integer[np.ndarray, "2"]:
+    """Where the share for training ends, and where the tenth to choose by does. Raises ValueError for an empty split.
+
+    >>> ends(50, 0.6, "rows")
+    array([30, 35])
+    """
+    places = np.array([round(proportion * number), round((proportion + 0.1) * number)])
+    if not 0 < places[0] < places[1] < number:
+        raise ValueError(f"proportion={proportion} of {number} {what} leaves a split empty; there must be more of "
+                         "them, or another share.")
+    return places
+
+
 def mixed(labels: Integer[np.ndarray, "samples"], random: np.random.Generator) -> Integer[np.ndarray, "samples"]:
     """All samples by lot, in an order of which every part has the classes in the shares that the whole has."""
     place = np.empty(len(labels))  # from 0 to 1: each class is spread evenly over all of it

@@ -1,21 +1,21 @@
 """`digits_mtl` and `cifar_mtl` against the images that they are made of; the converter on files as published."""
 
-import importlib.util
 import re
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from skimage.io import imsave
 
 from mtlcourse import data, methods
+from mtlcourse.data import sets
 from mtlcourse.data.multidigits import source_digits
-from mtlcourse.data.one_against_all import CIFAR, DIGITS, read_cifar
+from mtlcourse.data.one_against_all import CIFAR, DIGITS
 from mtlcourse.data.splits import mixed
 
-SCRIPT = Path(__file__).parents[2] / "data_scripts" / "cifar_mtl.py"
+from .scripts import ran
+
 TRAIN, TEST = 400, 120  # images, in the tiny sets
 SMALL = {"train": 120, "val": 100, "test": 60}
 
@@ -50,22 +50,24 @@ def write_folders(folder, parts):
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("cifar_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory, script):
-    """A root with the converted file, and what is in it."""
+def converted(tmp_path_factory):
+    """A root with the converted set, and what is in it."""
     folder, parts = tmp_path_factory.mktemp("cifar"), pictures(0)
     write_binary(folder / "source" / "cifar-10-batches-bin", parts)
-    done = CliRunner().invoke(script.main, ["--source", str(folder / "source"), "--root", str(folder / "root")])
-    assert done.exit_code == 0, done.output
-    assert "400 of the published 50,000 train images, 120 of the published 10,000" in done.output
+    said = ran("cifar_mtl", "--source", folder / "source", "--root", folder / "root")
+    assert "400 train, 120 test" in said
     return str(folder / "root"), parts
+
+
+def arrays_of(root):
+    """`{part: (images, labels)}` of a converted set."""
+    found = {}
+    for part, split in sets.read("cifar_mtl", root).items():
+        batch = next(split.batches(len(split)))
+        answers = torch.stack([batch.targets[name] for name in CIFAR])
+        assert (answers.sum(0) == 1).all()
+        found[part] = (batch.inputs * 255).round().to(torch.uint8).numpy(), answers.argmax(0).numpy()
+    return found
 
 
 def rows_of(split, images, task=None):
@@ -129,22 +131,22 @@ def test_measures_are_those_of_the_table(name):
 
 def test_binary_files_come_back_exactly(converted):
     root, parts = converted
-    arrays = read_cifar(root)
+    found = arrays_of(root)
     for part, (images, labels) in parts.items():
         order = np.concatenate([np.arange(len(labels))[i::5] for i in range(5)]) if part == "train" else slice(None)
-        np.testing.assert_array_equal(arrays[f"{part}_images"], images[order])
-        np.testing.assert_array_equal(arrays[f"{part}_labels"], labels[order])
-    assert [path.name for path in Path(root).iterdir()] == ["cifar_mtl.npz"]
+        np.testing.assert_array_equal(found[part][0], images[order])
+        np.testing.assert_array_equal(found[part][1], labels[order])
 
 
-def test_folders_of_images_come_back_exactly(tmp_path, script):
+def test_folders_of_images_come_back_exactly(tmp_path):
     parts = pictures(1)
     write_folders(tmp_path / "images", parts)
-    arrays = read_cifar(script.convert(tmp_path / "images", tmp_path / "root").parent)
+    ran("cifar_mtl", "--source", tmp_path / "images", "--root", tmp_path / "root")
+    found = arrays_of(tmp_path / "root")
     for part, (images, labels) in parts.items():
         order = np.argsort(labels, kind="stable")
-        np.testing.assert_array_equal(arrays[f"{part}_images"], images[order])
-        np.testing.assert_array_equal(arrays[f"{part}_labels"], labels[order])
+        np.testing.assert_array_equal(found[part][0], images[order])
+        np.testing.assert_array_equal(found[part][1], labels[order])
 
 
 @pytest.mark.parametrize("inputs", ["shared", "own"])
@@ -207,57 +209,33 @@ def test_more_images_than_there_are_are_refused(converted, options, words):
         data.load("cifar_mtl", root=converted[0], **SMALL | options)
 
 
-def test_without_images_the_script_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no .*cifar_mtl.npz.*python data_scripts/cifar_mtl.py --source"):
-        data.load("cifar_mtl", root=str(tmp_path))
-
-
-def spoil(path, arrays, damage):
-    if damage == "cut off":
-        np.savez(path, **arrays)
-        path.write_bytes(path.read_bytes()[:5_000])
-    elif damage == "a bit of it":
-        np.savez(path, **arrays)
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    elif damage == "no archive":
-        path.write_text("these are not images")
-    elif damage == "one array":
-        with open(path, "wb") as file:
-            np.save(file, arrays["test_images"])
-    elif damage == "an array less":
-        np.savez(path, **{name: array for name, array in arrays.items() if name != "test_labels"})
-    elif damage == "objects":
-        np.savez(path, **arrays | {"test_labels": arrays["test_labels"].astype(object)})
-    elif damage == "a label too high":
-        np.savez(path, **arrays | {"test_labels": np.where(np.arange(TEST) == 5, 10, arrays["test_labels"])})
-    elif damage == "a class less":
-        np.savez(path, **arrays | {"train_labels": arrays["train_labels"].clip(1)})
-    elif damage == "another size":
-        np.savez(path, **arrays | {"train_images": arrays["train_images"][..., :28]})
-
-
-@pytest.mark.parametrize("damage", ["cut off", "a bit of it", "no archive", "one array", "an array less",
-                                    "objects", "a label too high", "a class less", "another size"])
-def test_a_damaged_file_is_told_and_never_unpickled(converted, tmp_path, damage):
-    spoil(tmp_path / "cifar_mtl.npz", read_cifar(converted[0]), damage)
-    with pytest.raises(ValueError, match=r"npz is not what data_scripts/cifar_mtl.py writes \(.*run the script again"):
-        data.load("cifar_mtl", root=str(tmp_path), **SMALL)
+def test_damaged_sets_are_told(converted, tmp_path):
+    shutil.copytree(converted[0], tmp_path / "root")
+    path = tmp_path / "root" / "cifar_mtl" / "test" / "inputs.npy"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    said = ran("cifar_mtl", "--root", tmp_path / "root", fails=True)
+    assert "does not hold what was written there" in said
+    path.write_bytes(content[:-9])
+    with pytest.raises(ValueError, match="inputs.npy is cut off"):
+        data.load("cifar_mtl", root=str(tmp_path / "root"), **SMALL)
 
 
 @pytest.mark.parametrize("layout, spoilt, words", [
-    ("binary", "nothing there", "has neither data_batch_1.bin"),
-    ("binary", "data_batch_3.bin", "data_batch_3.bin is missing"),
-    ("binary", "test_batch.bin", "test_batch.bin is missing"),
+    ("binary", "nothing there", "has no data_batch_1.bin, nor has a folder in it"),
+    ("binary", "data_batch_3.bin", "There is no .*data_batch_3.bin"),
+    ("binary", "test_batch.bin", "There is no .*test_batch.bin"),
     ("binary", "cut", "data_batch_2.bin has .* bytes, no whole number of records of 3,073"),
     ("binary", "empty", "data_batch_2.bin has 0 bytes"),
-    ("binary", "label", "The test part is not CIFAR-10's: labels are 0 to 9, and 77 is among them"),
-    ("images", "test/frog", "frog is missing, or without a .png"),
+    ("binary", "label", "test_batch.bin has the label 77, and there are 10 classes"),
+    ("binary", "a class less", "no image of the test part is labelled frog"),
+    ("binary", "another set", "no whole number of records of 3,073"),
+    ("images", "test/frog", "frog is missing, or without a .jpg"),
     ("images", "grey", "grey.png is uint8 of 32 x 32, not an image"),
     ("images", "large", "large.png is uint8 of 64 x 64 x 3, not an image"),
 ])
-def test_sources_that_will_not_do_are_told_and_write_nothing(tmp_path, script, layout, spoilt, words):
+def test_sources_that_will_not_do_are_told_and_write_nothing(tmp_path, layout, spoilt, words):
     source, grey = tmp_path / "source", np.zeros((32, 32), dtype=np.uint8)
     (write_binary if layout == "binary" else write_folders)(source, pictures(2))
     if spoilt == "nothing there":
@@ -266,6 +244,11 @@ def test_sources_that_will_not_do_are_told_and_write_nothing(tmp_path, script, l
     elif spoilt in ("cut", "empty"):
         path = source / "data_batch_2.bin"
         path.write_bytes(path.read_bytes()[:-100] if spoilt == "cut" else b"")
+    elif spoilt == "another set":
+        (source / "test_batch.bin").write_bytes(bytes(3_074 * 10))
+    elif spoilt == "a class less":
+        table = np.fromfile(source / "test_batch.bin", np.uint8).reshape(-1, 3_073)
+        table[table[:, 0] != 6].tofile(source / "test_batch.bin")
     elif spoilt == "label":
         path = source / "test_batch.bin"
         path.write_bytes(path.read_bytes() + bytes([77]) * 3_073)
@@ -278,6 +261,6 @@ def test_sources_that_will_not_do_are_told_and_write_nothing(tmp_path, script, l
             path.unlink()
     else:
         (source / spoilt).unlink()
-    done = CliRunner().invoke(script.main, ["--source", str(source), "--root", str(tmp_path / "root")])
-    assert done.exit_code == 1 and not (tmp_path / "root").exists()
-    assert re.search(words, done.output), done.output
+    said = ran("cifar_mtl", "--source", source, "--root", tmp_path / "root", fails=True)
+    assert re.search(words, said), said
+    assert not (tmp_path / "root").exists()

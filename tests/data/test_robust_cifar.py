@@ -5,21 +5,20 @@ import pytest
 import scipy.io
 import torch
 
-from mtlcourse import data
-from mtlcourse.data.robust_cifar import LAYOUTS
+from mtlcourse import data, methods
+from mtlcourse.data.cifar_records import FILES, FOLDERS, write_records
+from tests.problems import CELLS
+
+SET = {"cifar10": 10, "cifar100": 100}
 
 
-def written(root, name: str, each: int = 4, train: int = 40, test: int = 20) -> None:
+def written(root, name: str, train: int = 40, test: int = 20) -> None:
     """Files of the set, pixels by lot; SVHN beside them."""
     rng = np.random.default_rng(0)
-    folder, training, testing, labels, classes = LAYOUTS[name]
-    (root / folder).mkdir(parents=True)
-    for files, images in ((training, train), (testing, test)):
-        for file in files:
-            fine = np.arange(images // len(files)) % classes
-            heads = [fine // 5, fine][-labels:]
-            table = np.column_stack([*heads, rng.integers(0, 256, (len(fine), 3072))])
-            table.astype(np.uint8).tofile(root / folder / file)
+    classes = SET[name]
+    fine = {"train": np.arange(train) % (8 if classes == 10 else 40), "test": np.arange(test)}
+    labels = {part: np.stack([own // 5, own] if classes == 100 else [own % 10], 1) for part, own in fine.items()}
+    write_records(root / FOLDERS[classes], classes, labels)
     (root / "svhn").mkdir()
     for file, images in (("train_32x32.mat", 30), ("test_32x32.mat", 12)):
         scipy.io.savemat(root / "svhn" / file, {"X": rng.integers(0, 256, (32, 32, 3, images), dtype=np.uint8),
@@ -31,8 +30,8 @@ def test_published_files_are_read(tmp_path, name, classes):
     written(tmp_path, name)
     problem = data.load(f"robust_{name}", train=20, val=10, test=10, root=str(tmp_path))
     assert problem.tasks[0].out_channels == classes and problem.input_shape == (3, 32, 32)
-    folder, training, _, labels, _ = LAYOUTS[name]
-    raw = np.concatenate([np.fromfile(tmp_path / folder / file, np.uint8) for file in training])
+    folder, labels = FOLDERS[classes], 2 if classes == 100 else 1
+    raw = np.concatenate([np.fromfile(tmp_path / folder / file, np.uint8) for file in FILES[classes]["train"]])
     raw = raw.reshape(-1, labels + 3072)
     by_pixels = {row[labels:].tobytes(): row[labels - 1] for row in raw}
     for split in (problem.train, problem.val):
@@ -75,3 +74,13 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "svhn" / "test_32x32.mat").write_bytes(good)
     with pytest.raises(ValueError, match="ask for fewer"):
         data.load("robust_cifar10", **{**options, "train": 100})
+
+
+@pytest.mark.parametrize("method", CELLS)
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_searches_of_the_thesis_run(tmp_path, name, method):
+    written(tmp_path, name)
+    problem = data.load(f"robust_{name}", train=20, val=10, test=10, root=str(tmp_path))
+    options = ", ".join(f"{key}={value}" for key, value in CELLS[method].items())
+    run = methods.run(f"{method}({options})", problem, budget="smoke", progress=False, device="cpu")
+    assert np.isfinite(run.metrics["image"]["loss"]) and run.test_data

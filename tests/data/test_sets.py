@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,38 +15,25 @@ import torch
 from scipy.io import loadmat, savemat
 from skimage.io import imread, imsave
 
-from mtlcourse import data, methods
-from mtlcourse.data import benchmarks, cifar100, sets
+from mtlcourse import data
+from mtlcourse.data import benchmarks, cifar100, idx, sets
 from mtlcourse.void import valid_mask
 
 from .scripts import FOLDER, ran, script
 
-CONV = {"name": "conv", "channels": [4, 4, 6]}
 PARTS = {"nyuv2": {"train": 8, "val": 4}, "cityscapes": {"train": 8, "val": 4},
          "celeba": {"train": 24, "val": 8, "test": 8}, "sarcos": {"train": 3_000, "test": 300},
          "taskonomy": {"train": 9, "val": 6},
-         "cifar100_mtl": {"train": 10, "test": 5}, "multimnist": {"train": 60, "test": 30}}
+         "cifar100_mtl": {"train": 10, "test": 5}, "multimnist": {"train": 60, "test": 30},
+         "cifar_mtl": {"train": 60, "test": 30}, "coco": {"all": 56}, "pascal_context": {"train": 12, "val": 6},
+         "office31": {"all": 124}, "office_home": {"all": 130}, "imageclef": {"all": 48}}
 SETS = sorted(PARTS)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A folder into which samples are converted, each once."""
-    folder = tmp_path_factory.mktemp("sets")
-    made: set[str] = set()
-
-    def have(name: str) -> str:
-        if name not in made:
-            ran(name, "--sample", "--root", folder)
-            made.add(name)
-        return str(folder)
-
-    return have
+FEWER = {"cifar_mtl": {"train": 40, "val": 20, "test": 30}}
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_sample_is_converted_and_loaded(name, root):
-    problem = data.load(name, root=root(name))
+    problem = data.load(name, root=root(name), **FEWER.get(name, {}))
     there = json.loads((Path(root(name)) / name / "set.json").read_text())
     assert there["parts"] == PARTS[name] and there["sample"]
     for split in (problem.train, problem.val, problem.test):
@@ -58,9 +44,9 @@ def test_a_sample_is_converted_and_loaded(name, root):
     assert problem.task_names == data.describe(name).task_names
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [*SETS, "visda2017"])
 def test_the_second_call_verifies_and_licence_and_terms_are_told(name, root):
-    said = ran(name, "--sample", "--root", root(name))
+    said = ran(name, "--sample", "--root", root(name))  # the second time
     assert "is there and whole; nothing was done" in said and "Cite " in said and len(said.splitlines()) >= 3
     assert "holds the tiny sample. Remove it" in ran(name, "--root", root(name), fails=True)
 
@@ -70,17 +56,6 @@ def test_a_set_that_is_not_there_is_one_sentence(name, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no {name} in {tmp_path}: run `python data_scripts/{name}.py --root "):
         data.load(name, root=str(tmp_path))
     assert (FOLDER / f"{name}.py").is_file()
-
-
-@pytest.mark.parametrize("method", ["hps", "dsmtl-il"])
-@pytest.mark.parametrize("name", SETS)
-def test_methods_run_on_samples(name, method, root):
-    problem = data.load(name, root=root(name))
-    if len(problem.input_shape) == 3:
-        problem = replace(problem, encoder=CONV)
-    run = methods.run(method, problem, budget="smoke", progress=False, device="cpu")
-    assert set(run.metrics) == set(problem.task_names) and run.test_data
-    assert all(np.isfinite(values["loss"]) for values in run.metrics.values())
 
 
 # --- how sets come -----------------------------------------------------------------------------------------------
@@ -229,7 +204,18 @@ def test_celeba_has_forty_attributes_of_which_nine_are_taken(root):
     assert tuple(faces.task_name(name) for name in faces.NAMES) == benchmarks.FORTY and len(benchmarks.FORTY) == 40
     assert set(benchmarks.ATTRIBUTES) < set(benchmarks.FORTY)
     nine, forty = (data.load("celeba", root=root("celeba"), attributes=which) for which in ("nine", "forty"))
-    assert len(nine.tasks) == 9 and len(forty.tasks) == 40 and nine.input_shape == (3, 64, 64)
+    assert len(nine.tasks) == 9 and len(forty.tasks) == 40 and nine.input_shape == (3, 16, 16)  # those of the sample
+    assert data.describe("celeba").input_shape == (3, 64, 64)
+    sixteen = data.load("celeba", root=root("celeba"), attributes="sixteen", train=10, seed=1)
+    assert len(sixteen.tasks) == 16 and len(sixteen.train) == 10 and len(sixteen.test) == 8
+    assert set(benchmarks.SIXTEEN) < set(benchmarks.FORTY) and list(sixteen.tasks[0].metrics) == [
+        "accuracy", "auc", "precision", "recall"]
+    batch, whole = next(sixteen.train.batches(10)), next(forty.train.batches(24))
+    for i, row in enumerate(sixteen.train._index.inputs.tolist()):
+        assert torch.equal(batch.inputs[i], whole.inputs[row])
+        assert all(batch.targets[name][i] == whole.targets[name][row] for name in benchmarks.SIXTEEN)
+    with pytest.raises(ValueError, match="25 images for training are 25, and there are 24"):
+        data.load("celeba", root=root("celeba"), train=25)
     assert set(next(nine.train.batches(2)).targets) == set(benchmarks.ATTRIBUTES)
     with pytest.raises(ValueError, match="Unknown attributes 'ten'"):
         data.load("celeba", root=root("celeba"), attributes="ten")
@@ -418,9 +404,9 @@ def test_each_superclass_is_a_task_on_its_own_images(root):
 
 @pytest.mark.parametrize(("harm", "message"), [
     (lambda path: path.write_bytes(path.read_bytes()[:-1]), "no whole number of records of 3,074"),
-    (lambda path: path.unlink(), "is missing; the other file is there|has no train.bin"),
+    (lambda path: path.unlink(), "There is no .*test.bin|has no train.bin"),
     (lambda path: path.write_bytes(bytes(3_073 * 10)), "no whole number of records"),  # CIFAR-10's
-    (lambda path: path.write_bytes(b"\x20" + path.read_bytes()[1:]), "has labels 32 and 99, which are not CIFAR-100's"),
+    (lambda path: path.write_bytes(b"\x20" + path.read_bytes()[1:]), "has the label 32, and there are 20 superclasses"),
     (lambda path: path.write_bytes(bytes([0, 99]) + path.read_bytes()[2:]), "classes of|one of class"),
 ])
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -440,7 +426,7 @@ def test_cifar100_holds_out_a_share(root, holdout):
 
 def test_canvases_show_the_digits_that_their_groups_and_labels_name(root):
     source = Path(root("multimnist")) / "samples" / "multimnist"
-    digits, labels = (script("multimnist").read(source, "test", kind) for kind in ("images", "labels"))
+    digits, labels = idx.read_set(source, "test")
     test = data.load("multimnist", root=root("multimnist")).test
     batch = next(test.batches(30))
     for canvas, (left, right), *said in zip(batch.inputs, test.groups.tolist(), batch.targets["left"],
@@ -455,13 +441,19 @@ def zipped(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
+def labels_of(number: int) -> bytes:
+    return zipped(b"\0\0\x08\x01" + number.to_bytes(4, "big") + bytes(number))
+
+
 @pytest.mark.parametrize(("name", "content", "message"), [
-    ("train-images-idx3-ubyte", None, "There is no .*train-images-idx3-ubyte.gz"),
-    ("train-images-idx3-ubyte", b"half", "is cut off, or another file"),
-    ("t10k-labels-idx1-ubyte", zipped(bytes(8)), "no IDX file of labels"),
-    ("t10k-labels-idx1-ubyte", zipped(b""), "no IDX file of labels"),
-    ("t10k-labels-idx1-ubyte", zipped(np.array([2049, 30], ">i4").tobytes() + bytes(30)), "of all ten digits"),
-    ("t10k-labels-idx1-ubyte", zipped(np.array([2049, 3], ">i4").tobytes() + bytes(3)), "images .* for 3 l"),
+    ("train-images-idx3-ubyte", None, "There is neither .*train-images-idx3-ubyte nor"),
+    ("train-images-idx3-ubyte", b"half", "is cut off, or not packed with gzip"),
+    ("train-images-idx3-ubyte", zipped(b"\0\0\x08\x03" + bytes(99))[:-20], "is cut off, or not packed with gzip"),
+    ("train-images-idx3-ubyte", zipped(bytes(9))[:10] + b"\xff" * 20, "is cut off, or not packed with gzip"),
+    ("t10k-labels-idx1-ubyte", zipped(bytes(8)), "is no IDX file of bytes"),
+    ("t10k-labels-idx1-ubyte", zipped(b""), "is no IDX file of bytes"),
+    ("t10k-labels-idx1-ubyte", labels_of(30), "of all ten digits"),
+    ("t10k-labels-idx1-ubyte", labels_of(3), "they do not belong together"),
 ])
 def test_idx_files_that_cannot_be(tmp_path, name, content, message):
     script("multimnist").sample(tmp_path / "set")
@@ -470,3 +462,12 @@ def test_idx_files_that_cannot_be(tmp_path, name, content, message):
     if content is not None:
         path.write_bytes(content)
     assert re.search(message, ran("multimnist", "--root", tmp_path / "to", "--source", tmp_path / "set", fails=True))
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+def test_every_script_has_its_row_in_the_readme():
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)\.py` \| [\d.]+ [MG]B", text, re.MULTILINE))
+    scripts = {path.stem for path in FOLDER.glob("*.py")}
+    assert rows == {name: name for name in scripts} and set(SETS) | {"visda2017"} == scripts
