@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,23 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=len(known) or 1, cutoff=0.5)
     return f"Unknown {what} {name!r}. Known: {', '.join(near + [k for k in known if k not in near])}."
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """The package `module`, which the extra of that name brings; ModuleNotFoundError, saying what to install.
+
+    >>> optional("no_such_package", "text")
+    Traceback (most recent call last):
+    ...
+    ModuleNotFoundError: This needs no_such_package, which cannot be imported (No module named 'no_such_package'). \
+Install the text extra: pip install -c constraints/core.txt 'mtlcourse[text]'.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"This needs {module}, which cannot be imported ({error}). Install the {extra} extra: "
+            f"pip install -c constraints/core.txt 'mtlcourse[{extra}]'.", name=module) from error
 
 
 def imported(address: str, what: str, wanted: str) -> Callable[..., Any]:

@@ -60,6 +60,20 @@ def segmentation(name: str, classes: int) -> Task:
     return Task(name, losses.cross_entropy, measures, classes, dense=True)
 
 
+def tagging(name: str, tags: Sequence[str], scheme: str = "plain") -> Task:
+    """One of several tags for each place of a sentence, targets (samples, places): cross-entropy; accuracy, `chunk_f1`.
+
+    tags, scheme: as of `metrics.ChunkF1`, with its errors.
+
+    >>> task = tagging("names", ["O", "B-PER", "I-PER"], "bio")
+    >>> task.out_channels, list(task.metrics)
+    (3, ['accuracy', 'chunk_f1'])
+    """
+    metrics.ChunkF1(tags, scheme)  # refuses what are no tags of it
+    measures: Measures = {"accuracy": metrics.Accuracy, "chunk_f1": partial(metrics.ChunkF1, tuple(tags), scheme)}
+    return Task(name, losses.cross_entropy, measures, len(tags), dense=True)
+
+
 def depth(name: str) -> Task:
     """A distance for each pixel, targets (samples, 1, height, width): L1; mean absolute and relative error."""
     measures: Measures = {"abs_error": metrics.AbsError, "rel_error": metrics.RelError}

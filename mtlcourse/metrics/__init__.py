@@ -12,6 +12,7 @@ such as the accuracy under an attack, is a `Probe` of the whole model; `robustne
 
 from .angles import AngleWithin, MeanAngle, MedianAngle, RMSEAngle
 from .base import RESOLUTION, Metric, Share, relative_change, without_rounding
+from .chunks import ChunkF1
 from .counts import AUC, F1, MaxF, MeanIoU, Precision, Recall
 from .means import (
     MAE,
@@ -31,7 +32,7 @@ from .probes import Probe
 from .robustness import aupr, average_precision, fgsm, from_uniform, pgd, pgd_accuracy, strangeness
 
 __all__ = [
-    "AUC", "F1", "MAE", "MSE", "R2", "RESOLUTION", "RMSE", "AbsError", "Accuracy", "AngleWithin", "Brier",
+    "AUC", "F1", "MAE", "MSE", "R2", "RESOLUTION", "RMSE", "AbsError", "Accuracy", "AngleWithin", "Brier", "ChunkF1",
     "DepthWithin", "ErrorRate", "MaxF", "MeanAngle", "MeanIoU", "MedianAngle", "Metric", "PixelAccuracy", "PixelError",
     "Precision", "Probe", "RMSEAngle", "Recall", "RelError", "Share", "aupr", "average_precision", "fgsm",
     "from_uniform", "pgd", "pgd_accuracy", "relative_change", "strangeness", "without_rounding",

@@ -14,6 +14,7 @@ import torch
 
 from mtlcourse import data, models
 from mtlcourse.data import DatasetSplit, MappedSplit, mapped
+from mtlcourse.data.apart import Apart
 from mtlcourse.files import seed_everything
 from mtlcourse.search.bilevel import halves
 from mtlcourse.tasks import Problem, TensorSplit
@@ -358,3 +359,40 @@ def test_a_split_of_another_kind_needs_tasks(tmp_path):
     with pytest.raises(TypeError, match="Other does not say which targets it has: give tasks="):
         mapped.convert(Other(images()), tmp_path / "set")
     same_batches(images(), mapped.convert(Other(images()), tmp_path / "set", tasks=DENSE))
+
+
+# --- tasks with samples of their own that do not lie in memory -------------------------------------------------
+
+def apart(samples=(70, 9)):
+    """The same twice: as datasets, one a task, and in memory."""
+    random = torch.Generator().manual_seed(3)
+    tasks = [data.classification("one", 4), data.classification("two", 4)]
+    x = {t.name: torch.randint(0, 256, (n, 3, 4, 4), generator=random).float() / 255
+         for t, n in zip(tasks, samples, strict=True)}
+    y = {name: torch.arange(len(own)) % 4 for name, own in x.items()}
+    splits = {t.name: DatasetSplit([(a, {t.name: b}) for a, b in zip(x[t.name], y[t.name], strict=True)], [t])
+              for t in tasks}
+    return Apart(splits), TensorSplit(x, y)
+
+
+@pytest.mark.parametrize("samples", [(70, 9), (3, 130), (64, 64)])
+def test_datasets_of_single_tasks_are_one_set(tmp_path, samples):
+    lazily, source = apart(samples)
+    there = mapped.convert(lazily, tmp_path / "set")
+    assert not there.shared and [there.count(task) for task in ("one", "two")] == [*samples]
+    same_batches(source, there)
+    assert there.content == mapped.convert(source, tmp_path / "other").content
+    assert mapped.convert(lazily, tmp_path / "set").content == there.content  # nothing is done
+    with pytest.raises(ValueError, match=r"The split of 'two' has the tasks \['one'\]"):
+        Apart({"two": lazily.splits["one"]})
+
+
+def test_a_task_that_fails_leaves_what_was_good(tmp_path):
+    lazily, source = apart()
+    good = lazily.splits["two"].dataset[:]
+    lazily.splits["two"].dataset[5] = (torch.zeros(3, 4, 4), {"two": 7})
+    with pytest.raises(ValueError, match="Sample 5 of list: Task 'two': labels run from 7 to 7"):
+        mapped.convert(lazily, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    lazily.splits["two"].dataset[:] = good
+    same_batches(source, mapped.convert(lazily, tmp_path / "set"))
