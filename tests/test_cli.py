@@ -66,7 +66,27 @@ def test_bench_passes_on_what_was_asked(sweep: SimpleNamespace):
 def test_bench_takes_ranges_of_seeds_epochs_and_a_batch_size(sweep: SimpleNamespace):
     done = CliRunner().invoke(cli.main, ["bench", "--seeds", "7,0-3", "--epochs", "50", "--batch-size", "32"])
     assert done.exit_code == 0 and sweep.arguments[2] == [7, 0, 1, 2, 3]
-    assert sweep.options["budget"] == "fast(epochs=50, batch_size=32)"
+    assert sweep.options["budget"] == "fast(batch_size=32, epochs=50)"
+
+
+@pytest.mark.parametrize(("asked", "budget"), [
+    (["--clip", "1", "--warmup", "20"], "fast(clip=1.0, warmup=20)"), (["--sampling", "2"], "fast(sampling=2.0)"),
+    (["--sampling", "proportional", "--budget", "smoke"], "smoke(sampling='proportional')"), ([], "fast")])
+def test_bench_takes_how_steps_are_made(sweep: SimpleNamespace, asked: list[str], budget: str):
+    assert CliRunner().invoke(cli.main, ["bench", *asked]).exit_code == 0
+    assert sweep.options["budget"] == budget and methods.parse_part(budget)
+
+
+def test_train_adds_to_the_settings_of_its_budget(tmp_path: Path):
+    from mtlcourse import runs
+
+    asked = ["--problem", "relatedness", "--method", "hps", "--budget", "smoke(batch_size=64)", "--clip", "0.5",
+             "--warmup", "1", "--epochs", "2", "--folder", str(tmp_path)]
+    done = CliRunner().invoke(cli.main, ["train", *asked])
+    assert done.exit_code == 0, done.output
+    budget = "smoke(batch_size=64, clip=0.5, epochs=2, warmup=1)"
+    run = runs.load(runs.folder_of(runs.configuration("relatedness", "hps", 0, budget), tmp_path))
+    assert (run.config["clip"], run.config["warmup"], run.cost["steps"]) == (0.5, 1, 4)
 
 
 @pytest.mark.parametrize("command", ["bench", "params"])
@@ -98,6 +118,10 @@ def test_bench_has_defaults_and_reports_failed_runs(sweep: SimpleNamespace):
     (["bench", "--lr", ""], "the list is empty"),
     (["bench", "--lr", "small"], "'small' is not a list of numbers"),
     (["bench", "--epochs", "0"], "0 is not in the range"),
+    (["bench", "--clip", "0"], "0.0 is not in the range"),
+    (["bench", "--warmup", "-1"], "-1 is not in the range"),
+    (["bench", "--sampling", "often"], "sampling is 'often'; it must be 'cycle'"),
+    (["train", "--sampling", "proportional", "--problem", "relatedness", "--budget", "smoke"], "share their inputs"),
     (["report", "--seeds", "0-x"], "'0-x' is no seed"),
     (["report", "--folder", "no/such/folder"], "There is no folder no/such/folder"),
     (["report", "--folder", __file__], "test_cli.py is a file, not a folder of runs"),
@@ -108,7 +132,8 @@ def test_bench_has_defaults_and_reports_failed_runs(sweep: SimpleNamespace):
     (["course", "--jobs", "0"], "0 is not in the range"),
 ])
 def test_mistakes_are_answered_in_a_sentence(arguments: list[str], message: str, tmp_path: Path):
-    done = CliRunner().invoke(cli.main, [*arguments, *(["--folder", str(tmp_path)] if "bench" in arguments else [])])
+    folder = ["--folder", str(tmp_path)] if arguments[0] in ("bench", "train") else []
+    done = CliRunner().invoke(cli.main, [*arguments, *folder])
     assert done.exit_code in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
     assert isinstance(done.exception, SystemExit)
 

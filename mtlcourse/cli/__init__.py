@@ -1,4 +1,4 @@
-"""The command line: `mtlcourse course | progress | bench | pareto | report | params | train | doctor`.
+"""The command line: `mtlcourse course | progress | bench | pareto | report | params | train | export | data | doctor`.
 
 The top floor. Every command imports what it needs when it runs, so that `--help` answers at once and
 `doctor` also works where torch does not import.
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from . import options
+from . import checking, options
 
 BUDGETS = ["smoke", "fast", "full", "paper"]  # as `methods.BUDGETS`, which would take seconds to import
 
@@ -19,6 +19,9 @@ BUDGETS = ["smoke", "fast", "full", "paper"]  # as `methods.BUDGETS`, which woul
 @click.version_option(__version__, prog_name="mtlcourse")
 def main() -> None:
     """Multi-task learning that does not hurt: a course and its tools."""
+
+
+main.add_command(checking.data)
 
 
 @main.command()
@@ -142,8 +145,7 @@ def progress() -> None:
 @click.option("--methods", callback=options.some, default="stl,hps", help="Methods, such as stl,hps,dsmtl-il+pcgrad.")
 @click.option("--seeds", callback=options.seeds, default="0,1,2", help="Seeds, such as 0,1,2 or 0-4; one run for each.")
 @click.option("--budget", default="fast", type=click.Choice(BUDGETS), help="How many epochs and samples.")
-@click.option("--epochs", type=click.IntRange(1), show_default="the budget's", help="Epochs of each training.")
-@click.option("--batch-size", type=click.IntRange(1), show_default="the budget's", help="Samples of one step.")
+@options.of_budget
 @click.option("--lr", "learning_rates", callback=options.rates, help="Learning rates to try, such as 1e-3,3e-3.")
 @click.option("--tune", type=click.Choice(["weights"]),
               help="Try hps+fixed, and what else ends in +fixed, with a small grid of task weights.")
@@ -154,8 +156,8 @@ def progress() -> None:
               help="Only the K-th of N parts of the runs, for N jobs that know nothing of each other.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-def bench(problems, methods, seeds, budget, epochs, batch_size, learning_rates, tune, folder, workers, scheduler,
-          shard, device, progress) -> None:
+def bench(problems, methods, seeds, budget, learning_rates, tune, folder, workers, scheduler, shard, device, progress,
+          **changes) -> None:
     """Compare methods over seeds.
 
     Prints each metric's mean and 95% interval over seeds; of several learning rates, and of tuned weights, those
@@ -164,9 +166,8 @@ def bench(problems, methods, seeds, budget, epochs, batch_size, learning_rates, 
     from .. import bench as sweeps
     from .. import runs
 
-    changes = [f"{key}={value}" for key, value in (("epochs", epochs), ("batch_size", batch_size)) if value]
-    budget = f"{budget}({', '.join(changes)})" if changes else budget
     with options.plain_errors():
+        budget = options.changed(budget, changes)
         done = sweeps.sweep(problems, methods, seeds, budget=budget, folder=folder, workers=workers,
                             learning_rates=learning_rates, scheduler=scheduler, device=device, progress=progress,
                             tune=tune, shard=shard)
@@ -248,7 +249,9 @@ def pareto(problem, method, least, flops, others, seeds, budget, folder, workers
               help="Write one page with figures, to send around.")
 @click.option("--csv", type=click.Path(path_type=Path), callback=options.target,
               help="Write all comparisons as a table.")
-@click.option("--paper", is_flag=True, help="Instead: recompute the tables printed in the papers.")
+@click.option("--paper", is_flag=False, flag_value="", metavar="[TABLE]",
+              help="Instead: recompute the tables printed in the papers; or, of a table such as dsmtl-2, print what "
+                   "was measured beside it.")
 def report(folder, problems, methods, seeds, budget, baseline, per_comparison, certificates, margin, delta, over, page,
            csv, paper) -> None:
     """Say which tasks got better or worse than alone.
@@ -256,10 +259,8 @@ def report(folder, problems, methods, seeds, budget, baseline, per_comparison, c
     For each problem in the folder: better, worse or undecided for every task and metric, how many networks are
     certainly safe, and what to do.
     """
-    if paper:
-        from .. import published
-
-        click.echo(published.report())
+    if paper is not None:
+        _paper(paper, folder, problems, methods, seeds, budget, page, csv)
         return
     import pandas as pd
 
@@ -278,18 +279,39 @@ def report(folder, problems, methods, seeds, budget, baseline, per_comparison, c
             click.echo(f"Page: {page}")
 
 
+def _paper(table: str, folder: Path, problems: list[str], methods: list[str], seeds: list[int], budget: str | None,
+           page: Path | None, csv: Path | None) -> None:
+    from .. import published
+
+    if not table:
+        click.echo(published.report())
+        return
+    from .. import figures, runs
+    from ..files import write_text
+
+    if page:
+        raise click.UsageError("With --paper TABLE there is no page: leave --html out.")
+    with options.plain_errors():
+        published.problem_of(table)  # before any run is read
+        measured = runs.summary(figures.page.runs_in(folder, problems, methods, seeds, budget))
+        click.echo(published.show(table, measured))
+        if csv:
+            write_text(csv, published.beside(table, measured).to_csv())
+
+
 @main.command(cls=options.Naming)
 @click.option("--problem", default="multidigits", help="Problem: a name, or package.module:function for your own.")
 @click.option("--method", default="hps", help="Method, such as dsmtl-il+pcgrad.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Seed of the run.")
 @click.option("--budget", default="fast", help="How many epochs and samples, such as full or 'fast(epochs=50)'.")
+@options.of_budget
 @click.option("--lr", type=float, show_default="the problem's", help="Learning rate.")
 @click.option("--folder", default="runs", type=click.Path(path_type=Path), help="Where runs are kept.")
 @click.option("--save-every", type=click.IntRange(1), metavar="STEPS", show_default="after each epoch",
               help="How often to write the checkpoint from which a run goes on that was cut off.")
 @click.option("--device", default="auto", help="cpu or cuda; auto takes GPUs if there are any.")
 @click.option("--precision", default="auto", help="float32, bfloat16 or float16.")
-def train(problem, method, seed, budget, lr, folder, save_every, device, precision) -> None:
+def train(problem, method, seed, budget, lr, folder, save_every, device, precision, **changes) -> None:
     """Train one run, alone or in several processes.
 
     torchrun --nproc-per-node 2 -m mtlcourse train ... trains it in two, each with its share of every batch. The run
@@ -309,11 +331,34 @@ def train(problem, method, seed, budget, lr, folder, save_every, device, precisi
     with options.plain_errors(), processes(device) as (total, own_device):
         if total.size > 1:
             signal.signal(signal.SIGTERM, told)
-        config = runs.configuration(problem, method, seed, budget, lr)
+        config = runs.configuration(problem, method, seed, options.changed(budget, changes), lr)
         sweeps.one_run(config, str(folder), own_device, precision, save_every, total)
         if total.rank == 0:
             click.echo(runs.show(runs.summary(runs.table(folder, [config]))))
             click.echo(f"Run: {runs.folder_of(config, folder)}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", show_default="exported/RUN",
+              help="The folder for the files.")
+def export(run, out) -> None:
+    """Write a stored run as files to serve.
+
+    RUN is a folder that `bench` or `train` has left. Writes the weights and a description, which this package reads,
+    and a program that torch alone runs; both are read again and compared with the run.
+    """
+    from .. import export as exporting
+
+    with options.plain_errors():
+        made = exporting.export(run, out or Path("exported") / run.resolve().name)
+    click.echo(f"{made.folder}: {', '.join(made.files)}")
+    if made.batch != 0:
+        size = "any number of samples" if made.batch is None else "one sample"
+        click.echo(f"The program takes {size} at once; its predictions differ from the run's by {made.difference:.1g} "
+                   "at most.")
+    if made.reason:
+        click.echo(made.reason, err=True)
 
 
 @main.command(cls=options.Naming)
@@ -326,7 +371,7 @@ def params(problems, methods, csv) -> None:
 
     Prints for each method millions of parameters, the figures that the papers print for it, the difference and
     the reason for it, and billions of floating-point operations for a forward pass on one sample, a
-    multiply-add counted as two.
+    multiply-add counted as two. Of all problems, those that need what is not installed are named and left out.
     """
     import pandas as pd
 
@@ -339,7 +384,10 @@ def params(problems, methods, csv) -> None:
             try:
                 frame, note = counts.count_or_recall(problem, methods)
             except ModuleNotFoundError as error:
-                raise click.ClickException(str(error)) from error
+                if "all" not in problems:
+                    raise click.ClickException(str(error)) from error
+                click.echo(f"{problem} is left out: {error}", err=True)
+                continue
             if note not in said:
                 click.echo(note, err=True)
             said.add(note)

@@ -4,8 +4,9 @@ Imports click; the package only where help lists its names.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -98,18 +99,64 @@ def shard(context: click.Context | None, parameter: click.Parameter | None, text
     return int(number), int(shards)
 
 
+def of_budget(command: Callable) -> Callable:
+    """The options that change a budget's settings; the command takes them as `**changes`, for `changed`."""
+    for option in reversed((
+            click.option("--epochs", type=click.IntRange(1), show_default="the budget's", help="Epochs of a training."),
+            click.option("--batch-size", type=click.IntRange(1), show_default="the budget's",
+                         help="Samples of one step."),
+            click.option("--clip", type=click.FloatRange(0, min_open=True), metavar="NORM", show_default="no bound",
+                         help="The largest norm of a step's gradient; a longer one is scaled down."),
+            click.option("--warmup", type=click.IntRange(0), metavar="STEPS", show_default="none",
+                         help="Steps in which learning rates grow to what they are."),
+            click.option("--sampling", callback=sampling, show_default="cycle", metavar="cycle|proportional|NUMBER",
+                         help="How often tasks with inputs of their own come: a number is a temperature."))):
+        command = option(command)
+    return command
+
+
+def sampling(context: click.Context, parameter: click.Parameter, text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text  # what is none is told with the other settings
+
+
+def changed(budget: str, changes: Mapping[str, Any]) -> str:
+    """The budget with these settings, as its name says it: "fast(epochs=50)"; None changes nothing.
+
+    Raises ValueError for a budget that cannot be read.
+    """
+    from ..methods import Part, parse_part
+
+    part = parse_part(budget)
+    return str(Part(part.name, part.options | {key: value for key, value in changes.items() if value is not None}))
+
+
 class Naming(click.Command):
     """A command whose help ends with the names that it takes; only then are they looked up."""
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        from .. import data, methods, strategies
-
-        for title, names in (("Problems", data.names()), ("Methods", methods.names()),
-                             ("Strategies, behind a method and a plus", strategies.names()),
-                             ("Problems of several domains", data.names(domains=True)),
-                             ("Methods that adapt to these", methods.names(domains=True))):
+        for title, names in self.names().items():
             with formatter.section(title):
                 formatter.write_text(", ".join(names))
+
+    def names(self) -> dict[str, list[str]]:
+        """The names under their headings."""
+        from .. import data, methods, strategies
+
+        return {"Problems": data.names(), "Methods": methods.names(),
+                "Strategies, behind a method and a plus": strategies.names(),
+                "Problems of several domains": data.names(domains=True),
+                "Methods that adapt to these": methods.names(domains=True)}
+
+
+class NamingProblems(Naming):
+    """One that takes problems, and no methods."""
+
+    def names(self) -> dict[str, list[str]]:
+        """The problems."""
+        return {title: names for title, names in super().names().items() if title.startswith("Problems")}
 
 
 def target(context: click.Context | None, parameter: click.Parameter | None, path: Path | None) -> Path | None:
