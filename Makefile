@@ -28,10 +28,11 @@ VISION_READY := $(VISION)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-portable test-vision lab notebooks results bench lint
+.PHONY: help course book test test-portable test-vision lab notebooks results bench lint
 
 help:
-	@echo "make course        run the whole course headlessly; pages in build/course/index.html"
+	@echo "make course        run the whole course headlessly; then make its book"
+	@echo "make book          make that course a book that needs no network: build/book/index.html"
 	@echo "make test          run every check: lint, types, tests, notebooks"
 	@echo "make test-portable check that what computes says the same on a processor with a smaller instruction set"
 	@echo "make test-vision   check what needs torchvision, in an environment of its own (5.5 GB)"
@@ -43,6 +44,10 @@ help:
 
 course: $(READY)
 	@$(RUN) -m mtlcourse course $(ARGS)
+	@$(RUN) -m mtlcourse.course.book.build
+
+book: $(READY)
+	@$(RUN) -m mtlcourse.course.book.build
 
 test: lint
 	@echo "Testing the package and the notebooks, $(WORKERS) at once."

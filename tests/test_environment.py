@@ -19,7 +19,7 @@ from mtlcourse.course import machines
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ["course", "test", "test-portable", "test-vision", "lab", "notebooks", "results", "bench", "lint"]
+TARGETS = ["course", "book", "test", "test-portable", "test-vision", "lab", "notebooks", "results", "bench", "lint"]
 CONDA = {"torch": ["pytorch"], "matplotlib": ["matplotlib-base"], "dask[distributed]": ["dask", "distributed"]}
 
 
@@ -64,9 +64,10 @@ def test_conda_and_pip_name_the_same_packages_and_floors():
     assert len(conda) == len(set(conda))
 
 
-def test_the_cluster_extra_is_part_of_dev():
+def test_the_cluster_and_book_extras_are_part_of_dev():
     optional = PROJECT["optional-dependencies"]
-    assert set(optional["cluster"]) <= set(optional["dev"]) and optional["vision"] == ["torchvision>=0.29"]
+    assert {*optional["cluster"], *optional["book"]} <= set(optional["dev"])
+    assert optional["vision"] == ["torchvision>=0.29"]
 
 
 # --- constraints -----------------------------------------------------------------------------------

@@ -25,8 +25,9 @@ FLOORS = [
     {"safety"},
     {"published"},
     {"methods"},
+    {"rebuilding"},
     {"runs", "counts"},
-    {"bench"},
+    {"bench", "export"},
     {"figures"},
     {"course"},
     {"cli"},
@@ -35,7 +36,7 @@ FLOORS = [
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 # Part of what a declared package promises.
 BEHIND = {"traitlets": "nbclient", "jupyter_client": "nbclient", "jupyter_core": "nbclient", "IPython": "ipykernel",
-          "threadpoolctl": "scikit-learn", "requests": "pooch"}
+          "threadpoolctl": "scikit-learn", "requests": "pooch", "docutils": "sphinx", "PIL": "matplotlib"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "dask": "dask[distributed]",
                  "distributed": "dask[distributed]"}
 
@@ -111,11 +112,20 @@ def test_the_package_imports_only_what_it_declares(path: Path):
     """Optional packages may be imported where they are used, never at the top of a file."""
     source = path.read_text()
     heads = {name.split(".")[0] for name in imported(source, folder_of(path))} - {"mtlcourse", *sys.stdlib_module_names}
-    allowed = declared("cluster", "vision")
+    allowed = declared("cluster", "vision", "book")
     assert {DISTRIBUTIONS.get(name, BEHIND.get(name, name)) for name in heads} <= allowed
     top = "\n".join(ast.unparse(node) for node in ast.parse(source).body
                     if isinstance(node, ast.Import | ast.ImportFrom))
-    assert not {"torchvision", "dask", "distributed"} & {name.split(".")[0] for name in imported(top, folder_of(path))}
+    optional = {"torchvision", "dask", "distributed", "docutils", "latex2mathml"}
+    assert not optional & {name.split(".")[0] for name in imported(top, folder_of(path))}
+
+
+def test_what_is_asked_for_by_name_is_in_its_extra():
+    asked = [(path, *match) for path in FILES
+             for match in re.findall(r'(?<!>> )optional\("([\w.]+)", "(\w+)"\)', path.read_text())]
+    assert asked
+    for path, module, extra in asked:
+        assert module.split(".")[0] in declared(extra) - declared(), path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
