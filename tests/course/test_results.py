@@ -64,6 +64,23 @@ def test_a_run_that_another_table_holds_is_not_run_again(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(results.learned("other", tmp_path), results.learned("tiny", tmp_path))
 
 
+def test_tuned_weights_stand_in_the_table_as_tries_for_one_method(tmp_path):
+    tried = bench.weightings("hps+fixed", "relatedness")
+    tuned = SWEEP.format("smoke").replace('"hps"', '"hps+fixed"') + 'tune = "weights"\n'
+    (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke") + tuned)
+    results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    table = results.stored("tiny", tmp_path)
+    assert not results.stale("tiny", tmp_path)
+    assert table["method"].drop_duplicates().tolist() == ["hps", *tried]
+    assert set(table.loc[table["method"] == "hps", "tuned"]) == {""}
+    assert set(table.loc[table["method"] != "hps", "tuned"]) == {"hps+fixed"}
+    kept = runs.selected(table)["method"].unique()
+    assert len(kept) == 2 and kept[0] == "hps" and kept[1] in tried
+    (tmp_path / "sweeps.toml").write_text(tuned.replace('"weights"', '"wheights"'))
+    with pytest.raises(ValueError, match="Unknown thing to tune in tiny 'wheights'. Known: weights"):
+        results.wanted("tiny", tmp_path)
+
+
 def test_a_table_of_another_machine_or_of_older_columns_is_not_stale(tmp_path):
     (tmp_path / "sweeps.toml").write_text(SWEEP.format("smoke"))
     table = results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
