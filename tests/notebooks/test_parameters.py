@@ -20,6 +20,7 @@ OWN = {"00": ["offset=5"], "01": ["seeds=[3, 5]"], "02": ["delta=0.2"], "03": ["
        "30": ["problem=rooms", "methods=['stl', 'stl-wide']", "seeds=[4]", "folder=../build/benchmark"],
        "90": ["word=attention"],
        "10": ["seeds=[3]"], "23": ["seeds=[3, 5]"],
+       "32": ["seeds=[3]", "copies=40"],
        "31": ["problem=rooms", "live_methods=['hps', 'dsmtl-il+pcgrad']", "seeds=[4]"]}
 
 
