@@ -203,6 +203,8 @@ def one_run(config: dict[str, Any], folder: str, device: str = "auto", precision
         there = torch.tensor([int(runs.exists(config, folder))])
         total.same([there])  # after the first has the lock
         if there.item():
+            if total.rank == 0:  # who waited for another has made this folder again, for the lock
+                shutil.rmtree(checkpoint.parent, ignore_errors=True)
             return
         problem = _problem(config["problem"])
         train = functools.partial(methods.run, config["method"], problem, seed=config["seed"], budget=config["budget"],
