@@ -1,7 +1,7 @@
 """The figure of what an architecture shares, drawn from the model itself.
 
-Imports `models`, `plots`. A model says in `route(task)` which modules a task's data pass; which of them hang on which
-is seen in one forward pass. Nothing about an architecture is written down here.
+Imports `encoders`, `models`, `training`, `style`. A model says in `route(task)` which modules a task's data pass; which
+of them hang on which is seen in one forward pass. Nothing about an architecture is written down here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..encoders import size
 from ..models import MTLModel
+from ..training.network import tensors
 from .style import panels
 
 SHARED = "0.85"  # grey: a module that all tasks reach
@@ -103,8 +104,8 @@ def _sources(model: MTLModel, modules: list[nn.Module]) -> dict[nn.Module, set[n
     found: dict[nn.Module, set[nn.Module]] = {module: set() for module in modules}
 
     def note(module: nn.Module, arguments: tuple, keywords: dict, output: Any) -> None:
-        found[module] |= {source for tensor in _tensors((arguments, keywords)) for source in _behind(tensor, made)}
-        made.update({tensor.grad_fn: module for tensor in _tensors(output)})
+        found[module] |= {source for tensor in tensors((arguments, keywords)) for source in _behind(tensor, made)}
+        made.update({tensor.grad_fn: module for tensor in tensors(output)})
 
     hooks = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
     training = model.training
@@ -150,14 +151,6 @@ def _behind(tensor: Tensor, made: Mapping[Any, nn.Module]) -> set[nn.Module]:
             seen.add(node)
             waiting += [before for before, _ in node.next_functions]
     return found
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(one)
 
 
 def _label(model: MTLModel, module: nn.Module) -> str:

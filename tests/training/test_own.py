@@ -1,7 +1,6 @@
 """One object for a loop of one's own: what `fit` does, to the bit; in parts; saved and restored; nothing left out."""
 
 import copy
-import pickle
 
 import pytest
 import torch
@@ -287,10 +286,10 @@ def test_the_state_of_another_loop_is_refused():
             [p for group in groups for p in group["params"]])).load_state_dict(state)
 
 
-def test_a_network_can_be_copied_pickled_and_given_to_another_loop():
+def test_a_network_can_be_copied_and_given_to_another_loop():
     net, batch = built(), next(PROBLEM.train.batches(BATCH))
     loops = [Loop(net, "mgda", tasks=KINDS, cut=net.trunk, at="features") for _ in range(2)]
-    twin = pickle.loads(pickle.dumps(copy.deepcopy(net)))
+    twin = copy.deepcopy(net)
     twin(batch.inputs)
     assert not loops[0].network.outputs
     del loops[1]

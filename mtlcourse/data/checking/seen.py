@@ -5,7 +5,6 @@ Imports `losses`, `tasks`, `void`, its folder's `numbers`, `reading`.
 
 import hashlib
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -248,10 +247,6 @@ class Seen:
             self.together[where].add_classes(torch.stack([own.long() for own in labels], 1), classes)
         if len(values) > 1:
             self.together[where].add_numbers(torch.cat(values, 1))
-
-    def task_pairs(self) -> list[tuple[Task, Task]]:
-        """All pairs of tasks, in order."""
-        return list(combinations(self.part.tasks, 2))
 
 
 def _elements(target: Tensor) -> Tensor:
