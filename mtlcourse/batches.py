@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .files import is_number
 from .void import has_target
 
 
@@ -142,6 +143,15 @@ def epoch_of(split: Any, batch_size: int, generator: torch.Generator | None, dro
             yield batch
 
 
+def steps_of_epoch(samples: int, batch_size: int, drop_last: bool = False) -> int:
+    """How many batches `epoch_of` gives for so many samples, those of the largest task where tasks have their own.
+
+    >>> steps_of_epoch(100, 16), steps_of_epoch(100, 16, drop_last=True)
+    (7, 6)
+    """
+    return samples // batch_size if drop_last else -(-samples // batch_size)
+
+
 def check_sampled(split: Any, sampling: Any) -> Any:
     """`sampling`, if `split` can be sampled so. Raises ValueError for no sampling, and where tasks share inputs."""
     if check_sampling(sampling) != "cycle" and getattr(split, "shared", True):
@@ -152,7 +162,7 @@ def check_sampled(split: Any, sampling: Any) -> Any:
 
 def check_sampling(sampling: Any) -> Any:
     """`sampling`, if it is a way to sample tasks: "cycle", "proportional" or a temperature; ValueError if not."""
-    number = isinstance(sampling, int | float) and not isinstance(sampling, bool)
+    number = is_number(sampling)
     if sampling not in ("cycle", "proportional") and not (number and 0 < sampling < math.inf):
         raise ValueError(f"sampling is {sampling!r}; it must be 'cycle' (all tasks equally often), 'proportional' (to "
                          "their numbers of samples), or a temperature, a number above 0, between the two.")

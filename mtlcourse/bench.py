@@ -76,6 +76,7 @@ def sweep(problems: Sequence[str], method_names: Sequence[str], seeds: Sequence[
         raise ValueError(unknown("thing to tune", str(tune), ["weights"]))
     for remembered in (runs.settings, _problem):
         remembered.cache_clear()  # a notebook may have written its problem anew since the last sweep
+    data.introduce(*problems)
     if tune and not any(map(_open, method_names)):
         method_names = [*method_names, "hps+fixed"]
     wanted = []
@@ -153,7 +154,10 @@ def by_run(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, bool]]:
 def complete(configs: Sequence[dict[str, Any]], *, folder: str | Path = "runs", workers: int = 1,
              scheduler: str | None = None, device: str = "auto", precision: str = "auto",
              progress: bool = True) -> Sweep:
-    """Run those of `configs`, as `runs.configuration` gives them, that are not yet in `folder`; see `sweep`."""
+    """Run those of `configs`, as `runs.configuration` gives them, that are not yet in `folder`; see `sweep`.
+
+    Raises ValueError where none of them can be run, with the reasons.
+    """
     from tqdm.auto import tqdm
 
     configs = list({runs.folder_of(config, folder): config for config in configs}.values())  # each once

@@ -12,13 +12,14 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -230,6 +231,24 @@ def printed(form: str, value: Any) -> str:
     """
     text = form.format(value)
     return text.lstrip("+-") if not any(digit in text for digit in "123456789") else text
+
+
+def is_whole(value: Any, least: float | int = -math.inf) -> TypeGuard[int]:
+    """Whether `value` is a whole number from `least` upwards; True and False, which Python counts as such, are none.
+
+    >>> is_whole(3, 1), is_whole(0, 1), is_whole(True), is_whole(2.0)
+    (True, False, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether `value` is a whole or a real number, NaN and infinity with them; True and False are none.
+
+    >>> is_number(3), is_number(0.5), is_number(True), is_number("3")
+    (True, True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

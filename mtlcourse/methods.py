@@ -1,21 +1,18 @@
 """Methods by name: "hps+ew" is an architecture, a strategy, a procedure and the defaults of all three.
 
-Imports `data`, `files`, `models`, `procedures`, `strategies`, `training`. A name is `part ("+" part)*`, a part `id` or
-`id(key=value, ...)`: first an architecture, then at most one loss and one gradient strategy. Every architecture takes
+Imports `batches`, `data`, `files`, `grammar`, `models`, `search`, `strategies`, `training`. A name is `part ("+"
+part)*`, see `grammar`: first an architecture, then at most one loss and one gradient strategy. Every architecture takes
 the options of training in `TRAINING`: `stl(epochs=2)` trains twice as long as the budget says, each stage of a method
 in stages, so that a baseline can be given as many steps as what it is compared with. Every architecture takes `guard`
 too, as in `hps(guard=individual)`: single-task networks are trained besides, and tasks that are better off with these
 go back to them, see `procedures.guard`; `guard_split=val` compares on the validation split.
 """
 
-import ast
 import functools
 import inspect
-import itertools
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +20,11 @@ import torch
 from torch import nn
 
 from . import data, models, strategies
+from .batches import steps_of_epoch
 from .data import DomainProblem
 from .encoders import size
-from .files import same_source, seed_everything, unknown
+from .files import is_number, is_whole, same_source, seed_everything, unknown
+from .grammar import Part, parse_part, parse_parts
 from .search.alignment import AlignmentNetwork, aas
 from .search.cells.procedures import darts, e2rnas, random_cells
 from .search.cells.sizes import CellSearch, PartialSearch, ProgressiveSearch
@@ -55,7 +54,6 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "paper": {},
 }
 
-
 OF_BUDGETS = ("epochs", "batch_size", *UNUSUAL)  # settings that a budget's name may change: "fast(epochs=50)"
 # Options of every architecture's name: arguments of `training.fit`, but for epochs, a multiple of the budget's.
 TRAINING = ("epochs", "select", "patience", "drop_last", *UNUSUAL)
@@ -65,62 +63,6 @@ GUARD: dict[str, Any] = {"guard": False, "guard_split": "train"}
 
 # --- names ----------------------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class Part:
-    """One part of a name: an id and its options. `str(part)` is its canonical spelling.
-
-    >>> str(parse_part("bmtl( T = 5 )"))
-    'bmtl(T=5)'
-    """
-
-    name: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        options = ", ".join(f"{key}={value!r}" for key, value in sorted(self.options.items()))
-        return f"{self.name}({options})" if options else self.name
-
-
-def parse_part(text: str) -> Part:
-    """Read `id` or `id(key=value, ...)`; values are Python literals, and bare words are strings.
-
-    Raises ValueError, showing the form, for anything else.
-    """
-    match = re.fullmatch(r"\s*([\w.:\-]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
-    if not match:
-        raise ValueError(f"Cannot read {text!r}. A part is a name, or a name with options such as "
-                         "'dsmtl-jl(gate=sigmoid)'.")
-    name, arguments = match.groups()
-    if not arguments or not arguments.strip():
-        return Part(name)
-    try:
-        call = ast.parse(f"f({arguments})", mode="eval").body
-        if not isinstance(call, ast.Call):
-            raise ValueError("the parentheses do not match")
-        keys = [keyword.arg for keyword in call.keywords]
-        if call.args or None in keys or len(set(keys)) < len(keys):
-            raise ValueError("each option needs a name, and only one value")
-        return Part(name, {keyword.arg: _literal(keyword.value) for keyword in call.keywords})
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"Cannot read the options of {text!r} ({error}). "
-                         "Write them as 'name(key=value, key=value)'.") from error
-
-
-def _literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Tuple):
-        return tuple(_literal(item) for item in node.elts)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):  # bare words may have hyphens: best-val
-        words = _literal(node.left), _literal(node.right)
-        if all(isinstance(word, str) for word in words):
-            return "-".join(words)
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise ValueError(f"{ast.unparse(node)} is no number, text, list or the like") from None
-
-
 def parse(name: str) -> list[Part]:
     """The parts of a method's name, checked: a known architecture, then known strategies of different kinds.
 
@@ -129,27 +71,19 @@ def parse(name: str) -> list[Part]:
     >>> [str(part) for part in parse("hps + ew")]
     ['hps', 'ew']
     """
-    first, *others = (parse_part(text) for text in _split(name))
-    if first.name not in _METHODS:
-        raise ValueError(unknown("architecture", first.name, _METHODS))
-    if others and _METHODS[first.name].domains:
+    first, *others = parse_parts(name)
+    if _method(first.name).domains and others:
         raise ValueError(f"{name!r} names a strategy, and {first.name!r} has one task: there is nothing to weigh. "
                          f"Options stand in parentheses, as in '{first.name}(weight=0.1)'.")
+    for other in others:
+        if other.name in _METHODS and other.name not in strategies.names():
+            raise ValueError(f"{other.name!r} in {name!r} is an architecture, and a name has one, at its beginning; "
+                             f"behind a plus stands a strategy: {', '.join(strategies.names())}.")
     kinds = [strategies.make(other.name, **other.options).kind for other in others]
     if len(set(kinds)) < len(kinds):
         raise ValueError(f"{name!r} names {len(others)} strategies; at most one for losses and one for gradients "
                          "can be combined.")
     return [first, *others]
-
-
-def _split(name: str) -> list[str]:
-    """`name` cut at each "+" that stands outside parentheses and quotation marks."""
-    depth, ends = 0, [-1]
-    for match in re.finditer(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[()+]""", name):
-        depth += {"(": 1, ")": -1}.get(match.group(), 0)
-        if match.group() == "+" and depth == 0:
-            ends.append(match.start())
-    return [name[end + 1 : following] for end, following in itertools.pairwise([*ends, len(name)])]
 
 
 def canonical(name: str) -> str:
@@ -180,9 +114,8 @@ class Method:
 
     def of_procedure(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of `options` that are the procedure's."""
-        parameters = inspect.signature(self.procedure).parameters.values()
-        own = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
-        return {key: value for key, value in options.items() if key in own}
+        kinds = {name: parameter.kind for name, parameter in inspect.signature(self.procedure).parameters.items()}
+        return {key: value for key, value in options.items() if kinds.get(key) is inspect.Parameter.KEYWORD_ONLY}
 
 
 _METHODS: dict[str, Method] = {}
@@ -210,8 +143,17 @@ def names(domains: bool = False) -> list[str]:
 
 
 def procedure(name: str) -> Callable[..., Run]:
-    """What trains the architecture called `name`."""
-    return _METHODS[name].procedure
+    """What trains the architecture called `name`. Raises ValueError for an unknown one."""
+    return _method(name).procedure
+
+
+def _method(name: str) -> Method:
+    """The architecture called `name`. Raises ValueError for an unknown one."""
+    if name not in _METHODS and name in strategies.names():
+        raise ValueError(f"{name!r} is a strategy, which stands behind an architecture and a plus, as in 'hps+{name}'.")
+    if name not in _METHODS:
+        raise ValueError(unknown("architecture", name, _METHODS))
+    return _METHODS[name]
 
 
 register("stl", models.STL)
@@ -290,8 +232,10 @@ def run(name: str, problem: Problem | DomainProblem | str, *, seed: int = 0, bud
     Raises ValueError for unknown names, options and budgets, naming the known ones, for a method and a problem of
     different kinds, and for a negative seed.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if not is_whole(seed, 0):
         raise ValueError(f"seed={seed!r} is no whole number from 0 upwards.")
+    if isinstance(problem, str):
+        data.introduce(problem)
     architecture, *others = parse(name)
     training, guard, own = taken_apart(architecture)
     problem = load_problem(problem) if isinstance(problem, str) else problem
@@ -300,8 +244,11 @@ def run(name: str, problem: Problem | DomainProblem | str, *, seed: int = 0, bud
     problem = problem.sized(arguments.pop("samples", None), arguments.pop("evaluate", None))
     if lr is not None:
         arguments["lr"] = lr
-    a_pass = math.ceil(len(problem.train) / arguments["batch_size"])
-    least = max(arguments["epochs"], math.ceil(arguments.pop("steps", 0) / a_pass))
+    if isinstance(problem, DomainProblem):
+        arguments.setdefault("drop_last", len(problem.train) >= arguments["batch_size"])
+    a_pass = steps_of_epoch(len(problem.train), arguments["batch_size"],
+                            training.get("drop_last", arguments.get("drop_last", False)))
+    least = max(arguments["epochs"], math.ceil(arguments.pop("steps", 0) / max(1, a_pass)))
     arguments |= training | {"epochs": max(1, round(training.get("epochs", 1) * least))}
     arguments |= {"device": device, "precision": precision, "progress": progress, "method": canonical(name)}
     arguments |= {"accumulate": accumulate, "save_every": save_every, "total": total}
@@ -326,8 +273,7 @@ def _adapted(own: Part, problem: DomainProblem, setting: Setting, budget: str, g
         raise ValueError(f"{own.name!r} takes no guard: that falls back on single-task networks where a task's "
                          "training loss is higher, and a target domain has no such loss.")
     method, select = _METHODS[own.name], setting.arguments.get("select", "last")
-    arguments = {"drop_last": len(problem.train) >= setting.arguments["batch_size"], **setting.arguments,
-                 "select": criterion(select, problem), "watch": watching(problem, select)}
+    arguments = {**setting.arguments, "select": criterion(select, problem), "watch": watching(problem, select)}
     result = method.procedure(problem.view, lambda view: _build(own, view), None,
                               replace(setting, arguments=arguments), **method.of_procedure(own.options))
     result.train_losses = train_losses(result.model, problem.view.source)
@@ -338,9 +284,9 @@ def _adapted(own: Part, problem: DomainProblem, setting: Setting, budget: str, g
 
 
 def check_kind(name: str, problem: Problem | DomainProblem) -> None:
-    """Raise ValueError where the method adapts to domains and the problem has none, or the other way round."""
+    """Raise ValueError for an unknown method, for one that adapts to domains the problem has not, and the reverse."""
     domains = isinstance(problem, DomainProblem)
-    if _METHODS[name].domains != domains:
+    if _method(name).domains != domains:
         kinds = ("a multi-task problem", "a problem of several domains")
         raise ValueError(f"{name!r} is a method for {kinds[not domains]}, and {problem.name!r} is {kinds[domains]}. "
                          f"For it there are {', '.join(names(domains))}; for {name!r} there are "
@@ -350,15 +296,15 @@ def check_kind(name: str, problem: Problem | DomainProblem) -> None:
 def taken_apart(part: Part) -> tuple[dict[str, Any], dict[str, Any], Part]:
     """The options of training in `part`, what `with_guard` is to know (nothing without a guard), and the other options.
 
-    Raises ValueError for what the first two cannot be.
+    Raises ValueError for what the first two cannot be, and for an unknown architecture.
     """
     training = {key: value for key, value in part.options.items() if key in TRAINING}
     epochs = training.get("epochs", 1)
-    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < math.inf:
+    if not is_number(epochs) or not 0 < epochs < math.inf:
         raise ValueError(f"epochs={epochs!r} of {part.name!r} is no multiple of the budget's epochs; 2 trains twice as "
                          "long, 0.5 half as long.")
     check_unusual(training)
-    inside = _METHODS[part.name].of_procedure(part.options)
+    inside = _method(part.name).of_procedure(part.options)
     around = {key: value for key, value in part.options.items() if key in GUARD and key not in inside}
     options = GUARD | around
     by = guard_asked(options["guard"], options["guard_split"])
@@ -379,6 +325,7 @@ def bind_strategy(name: str, problem_name: str) -> strategies.Strategy | None:
 
     Raises ValueError where the two do not go together, as for the fixed weight of a task that is not there.
     """
+    data.introduce(problem_name)
     part, strategy = parse_part(problem_name), _strategy(parse(name)[1:])
     return strategy and strategy.bind(data.describe(part.name, **part.options).tasks)
 
@@ -387,6 +334,7 @@ def budget_arguments(problem: Problem | DomainProblem, budget: str) -> dict[str,
     """What `budget` means for `problem`: arguments of `fit`, and `samples` and `evaluate`, its data sizes.
 
     A least number of `steps` is there where nobody has fixed the epochs: neither the problem, nor the budget's name.
+    Raises ValueError for an unknown budget or setting, for a value that is none, and where no paper prints settings.
     """
     part = parse_part(budget)
     if part.name not in BUDGETS:
@@ -397,7 +345,7 @@ def budget_arguments(problem: Problem | DomainProblem, budget: str) -> dict[str,
     for key, value in part.options.items():
         if key not in OF_BUDGETS:
             raise ValueError(unknown(f"setting of budget {part.name!r}", key, OF_BUDGETS))
-        if key not in UNUSUAL and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if key not in UNUSUAL and (not is_whole(value, 1)):
             raise ValueError(f"{key}={value!r} of budget {part.name!r} must be a whole number from 1 upwards.")
     check_unusual(part.options)
     usual, own = BUDGETS[part.name], {**problem.training.get(part.name, {}), **part.options}
@@ -424,16 +372,19 @@ def _build(part: Part, problem: Problem | data.DomainView) -> nn.Module:
     try:
         return method.build(problem, **{key: value for key, value in part.options.items() if key not in elsewhere})
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        if not any(said in str(error) for said in ("unexpected keyword argument", "multiple values for")):
             raise
-        raise UnknownOption(f"Method {part.name!r} does not take these options ({part.options}): {error}") from error
+        known = ["**" * (one.kind is one.VAR_KEYWORD) + one.name for function in (method.build, method.procedure)
+                 for one in inspect.signature(function).parameters.values()
+                 if one.default is not one.empty or one.kind is one.VAR_KEYWORD]
+        raise UnknownOption(f"Method {part.name!r} does not take these options ({part.options}): {error}. Its own are "
+                            f"{', '.join(known) or 'none'}; all take {', '.join((*TRAINING, *GUARD))}.") from error
 
 
 def count_parameters(name: str, problem_name: str) -> int:
     """Number of parameters of a method's model on a problem, counted on the meta device without data.
 
-    A guard is not counted, because how many tasks fall back is known after training only (then `Run.cost` says what is
-    left). At most there are those of "stl" besides.
+    A guard is not counted: what falls back is known after training only (`Run.cost`); at most that is all of "stl".
     """
     part = parse_part(problem_name)
     description = data.describe(part.name, **part.options)  # outside: a problem may make its data all the same

@@ -274,3 +274,13 @@ def test_an_unknown_name_gets_the_known_ones_nearest_first():
 def test_nothing_in_the_package_unpickles():
     source = "".join(path.read_text(encoding="utf-8") for path in Path(files.__file__).parent.rglob("*.py"))
     assert not [word for word in ("pickle.load", "torch.load(", "allow_pickle=True", "torch.save(") if word in source]
+
+
+# --- numbers ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("value", "least", "whole", "number"), [
+    (1, 1, True, True), (0, 1, False, True), (-3, -3, True, True), (10**30, 0, True, True), (True, 0, False, False),
+    (False, 0, False, False), (1.0, 0, False, True), (float("nan"), 0, False, True), (float("inf"), 0, False, True),
+    ("1", 0, False, False), (None, 0, False, False), ([1], 0, False, False), (torch.tensor(1), 0, False, False)])
+def test_what_is_a_number(value, least, whole, number):
+    assert (files.is_whole(value, least), files.is_number(value)) == (whole, number)

@@ -11,6 +11,7 @@ from torch import nn
 
 from mtlcourse import data, methods, models, strategies, training
 from mtlcourse.files import seed_everything
+from mtlcourse.grammar import split
 from mtlcourse.methods import Part, budget_arguments, canonical, parse, parse_part
 from mtlcourse.tasks import TensorSplit
 from tests.problems import CELLS, NEEDS_MAPS, OFFLINE, SHALLOW, small
@@ -40,7 +41,7 @@ def test_a_part_reads_back_as_it_was_written(part):
 @settings(max_examples=50)
 @given(st.lists(PARTS, min_size=1, max_size=3))
 def test_a_name_is_cut_between_its_parts_only(parts):
-    assert methods._split("+".join(map(str, parts))) == [str(part) for part in parts]
+    assert split("+".join(map(str, parts))) == [str(part) for part in parts]
 
 
 @given(st.text(alphabet="hps+ew(T=5,')\" [", max_size=12))
@@ -80,11 +81,18 @@ def test_options_are_sorted():
 
 
 @pytest.mark.parametrize("name, message", [
-    ("hsp", "Unknown architecture 'hsp'. Known: hps, "), ("ew+hps", "Unknown architecture 'ew'"),
-    ("hps+pcgard", "Unknown strategy 'pcgard'. Known: pcgrad, "), ("hps+hps", "Unknown strategy 'hps'"),
+    ("hsp", "Unknown architecture 'hsp'. Known: hps, "), ("ew+hps", "'ew' is a strategy.*as in 'hps.ew'"),
+    ("hps+pcgard", "Unknown strategy 'pcgard'. Known: pcgrad, "), ("hps+hps", "'hps' in .* is an architecture"),
     ("hps+ew+uw", "names 2 strategies; at most one for losses and one for gradients"),
     ("hps+pcgrad+mgda", "names 2 strategies"), ("hps+ew+pcgrad+mgda", "names 3 strategies"),
-    ("hps+ew(T=5)", "'ew'.*'T'"), ("hps+", "Cannot read ''"), ("", "Cannot read ''"),
+    ("hps+ew(T=5)", "'ew'.*'T'"), ("", "Cannot read ''"),
+    ("dwa", "'dwa' is a strategy, which stands behind an architecture and a plus, as in 'hps.dwa'"),
+    ("dwa(T=1.0)+hps", "'dwa' is a strategy"), ("hps+dwa+conal", "'conal' in 'hps.dwa.conal' is an architecture"),
+    ("hps+mmd", "'mmd' in 'hps.mmd' is an architecture"),
+    ("hps+", "Cannot read 'hps.': on each side"), ("+ew", "Cannot read '.ew': on each side"),
+    ("hps++ew", "Cannot read 'hps..ew'"), ("hps + dwa + ", "Cannot read 'hps . dwa . '"), ("+", "Cannot read '.'"),
+    ("hps+dw a", "Cannot read 'dw a'.*It stands in 'hps.dw a'"),
+    ("hps+bmtl(T)", r"options of 'bmtl\(T\)'.*in 'hps.bmtl"),
 ])
 def test_names_that_cannot_be_are_refused(name, message):
     with pytest.raises(ValueError, match=message):
@@ -160,8 +168,14 @@ def test_names_that_cannot_be_registered(name, message):
 
 
 def test_an_option_that_the_method_does_not_have_is_told():
-    with pytest.raises(ValueError, match="Method 'hps' does not take these options .*'width'"):
+    with pytest.raises(ValueError, match="Method 'hps' does not take these .*'width'.*own are encoder; all take"):
         methods.build("hps(width=3)", small())
+    with pytest.raises(ValueError, match="'gaet'.*own are encoder, gate_after, gate, guard, guard_split; all take"):
+        methods.build("dsmtl-il(gaet=sigmoid)", small())
+    for name in ("p-darts", "pc-darts"):
+        for wrong in ("width=3", "on=darts", "problem=1"):
+            with pytest.raises(methods.UnknownOption, match=r"own are sizes, cells, .*order, .* guard_split\.$"):
+                methods.build(f"{name}({wrong})", small())
 
     def build(problem):
         raise TypeError("something else")
@@ -169,6 +183,14 @@ def test_an_option_that_the_method_does_not_have_is_told():
     with pytest.raises(TypeError, match="something else"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(methods, "_METHODS", {"bad": methods.Method(build, methods.train_once)})
         methods.build("bad", small())
+
+
+@pytest.mark.parametrize("call", [
+    methods.procedure, methods.parse, methods.canonical, methods.run, methods.build,
+    lambda name, *_: methods.check_kind(name, small()), lambda name, *_: methods.taken_apart(methods.Part(name))])
+def test_a_method_that_is_not_there_is_told_with_those_that_are(call):
+    with pytest.raises(ValueError, match="Unknown architecture 'hsp'. Known: hps, "):
+        call("hsp", *[small()] * (call in (methods.run, methods.build)))
 
 
 # --- budgets ------------------------------------------------------------------------------------------------
@@ -191,6 +213,15 @@ def test_a_problem_may_say_what_a_budget_means(budget):
 @pytest.mark.parametrize(("rows", "epochs", "steps"), [(341, 94, 282), (6_000, 6, 282), (20, 280, 280)])
 def test_a_budget_is_a_number_of_steps_where_the_problem_does_not_say_epochs(rows, epochs, steps):
     run = methods.run("hps", small(train=rows), progress=False)
+    assert (run.config["epochs"], run.cost["steps"]) == (epochs, steps)
+
+
+@pytest.mark.parametrize(("name", "rows", "epochs", "steps"), [
+    ("hps(drop_last=True)", 341, 140, 280), ("hps(drop_last=False)", 341, 94, 282),
+    ("hps(drop_last=True, epochs=.5)", 341, 70, 140), ("hps(drop_last=True)", 256, 140, 280)])
+def test_a_budgets_steps_are_counted_as_they_are_made(name, rows, epochs, steps):
+    """With `drop_last` an epoch is a step shorter, and so there are more of them."""
+    run = methods.run(name, small(train=rows), progress=False)
     assert (run.config["epochs"], run.cost["steps"]) == (epochs, steps)
 
 

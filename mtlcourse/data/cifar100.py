@@ -1,12 +1,13 @@
 """`cifar100_mtl`: the twenty superclasses of CIFAR-100 as twenty tasks, each of which tells its five classes apart.
 
-Imports `tasks`, its folder's `kinds`, `registry`, `sets`, `splits`.
+Imports `files`, `tasks`, its folder's `kinds`, `registry`, `sets`, `splits`.
 """
 
 from typing import Any
 
 import torch
 
+from ..files import is_number
 from ..tasks import Problem
 from .kinds import classification
 from .mapped_split import MappedSplit
@@ -33,7 +34,7 @@ def cifar100_mtl(holdout: float | int = 0.1, seed: int = 0, root: str = "data", 
     Source: *A Model-Agnostic Approach to Mitigate Gradient Interference for Multi-Task Learning*,
     section IV. The order of the five classes in a task is that of their labels.
     """
-    if isinstance(holdout, bool) or not 0 < holdout < 1:
+    if not is_number(holdout) or not 0 < holdout < 1:
         raise ValueError(f"holdout={holdout!r}: a share of the training images, above 0 and below 1, such as 0.1.")
     splits: dict[str, Any] = dict.fromkeys(("train", "val", "test"))
     if with_data:

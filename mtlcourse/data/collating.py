@@ -1,7 +1,7 @@
 """How samples become a batch: stacked as they are, brought to one size, or padded to one.
 
-Imports `void`. A sample is `(inputs, {task: target})`; each function here takes a list of them, or of the things that
-a dataset gives where these are such pairs already, and returns `(inputs, {task: targets})` for all of them.
+Imports `files`, `void`. A sample is `(inputs, {task: target})`; each function here takes a list of them, or of the
+things that a dataset gives where these are such pairs already, and returns `(inputs, {task: targets})` for all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..files import is_whole
 from ..void import VOID
 
 Sample = tuple[Tensor, dict[str, Tensor]]
@@ -138,7 +139,7 @@ def _stack(tensors: list[Tensor], what: str) -> Tensor:
 
 def _checked(size: Any) -> tuple[int, int]:
     if not isinstance(size, tuple | list) or len(size) != 2 or any(
-            isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in size):
+            not is_whole(side, 1) for side in size):
         raise ValueError(f"size={size!r} is no size; give (height, width) in pixels, such as (288, 384).")
     return size[0], size[1]
 

@@ -1,7 +1,7 @@
 """A split of any map-style torch dataset, in the order in which `TensorSplit` would give the same data.
 
-Imports `tasks`, `void`, its folder's `collating`. What the dataset does in `__getitem__` is its own; what is decided
-here is the order, the chance that augmentation draws from, and what a batch may be.
+Imports `files`, `tasks`, `void`, its folder's `collating`. What the dataset does in `__getitem__` is its own; what is
+decided here is the order, the chance that augmentation draws from, and what a batch may be.
 """
 
 import copy
@@ -23,6 +23,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from ..files import is_whole
 from ..tasks import Batch, Task, TensorSplit
 from ..void import has_target
 from .collating import Unequal, stacked
@@ -68,7 +69,7 @@ class DatasetSplit:
             raise TypeError(f"{type(dataset).__name__} is no map-style dataset: it needs len() and dataset[i].")
         if not self.tasks or not all(isinstance(task, Task) for task in self.tasks):
             raise TypeError("tasks must be the problem's tasks, at least one Task; batches are checked by them.")
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        if not is_whole(workers, 0):
             raise ValueError(f"workers={workers!r}: a number of processes, 0 for none.")
         for name, function in (("sample", sample), ("collate", collate)):
             if function is not None and not callable(function):

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from ..files import unknown
+from ..files import is_whole, unknown
 from ..tasks import TensorSplit
 from .domains import DomainProblem, Target, Unlabelled
 from .idx import fashion
@@ -66,7 +66,7 @@ def digit_domains(source: str = "optdigits", target: Any = "mnist", side: int | 
     _check(domains)
     native = min(SOURCES[_base(domain)] for domain in domains)
     side = native if side is None else side
-    if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= native:
+    if not is_whole(side) or not 1 <= side <= native:
         raise ValueError(f"side={side!r}: images of {', '.join(domains)} have {native} x {native} pixels at least, and "
                          f"are averaged to fewer; give a whole number from 1 to {native}.")
     colour = any(domain.endswith(BLENDED) or domain == "svhn" for domain in domains)

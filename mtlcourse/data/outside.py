@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..files import unknown
+from ..files import is_whole, unknown
 from .idx import FASHION, read_idx
 from .splits import generator
 
@@ -62,7 +62,7 @@ def outside(name: str, sizes: dict[str, int], side: int, seed: int, folder: str 
 
 def shrunk(images: Float[Tensor, "samples 1 28 28"], side: int) -> Float[Tensor, "samples 1 side side"]:
     """The images with `side` pixels a side, by averaging; ValueError unless 28 is a multiple of it."""
-    if isinstance(side, bool) or not isinstance(side, int) or side not in (7, 14, 28):
+    if not is_whole(side) or side not in (7, 14, 28):
         raise ValueError(f"side={side!r}: digits have 28 pixels a side, and are shrunk by averaging to 14 or 7.")
     return F.avg_pool2d(images, 28 // side)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ..files import unknown
+from ..files import is_number, is_whole, unknown
 from ..tasks import Problem, TensorSplit
 from .kinds import regression
 from .registry import register
@@ -70,11 +70,11 @@ def relatedness(tasks: Sequence = (("sinc", 1.0), ("bent", 1.0), ("square", 1.0)
         if value not in known:
             raise ValueError(unknown(option, str(value), known))
     _check_factor("phi", phi)
-    if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < math.inf:
+    if not is_number(noise) or not 0 <= noise < math.inf:
         raise ValueError(f"noise is {noise!r}; it must be a finite number, at least 0.")
     if not isinstance(standardise, bool):
         raise ValueError(f"standardise={standardise!r} is neither True nor False.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not is_whole(batch_size, 1):
         raise ValueError(f"batch_size={batch_size!r}; it must be a whole number of at least 1.")
     named = _named(tasks)
     channels = DIMENSION if product == "elementwise" else 1
@@ -113,7 +113,7 @@ def _named(tasks: Sequence) -> dict[str, tuple[str, float]]:
 
 
 def _check_factor(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value == 0:
+    if not is_number(value) or not math.isfinite(value) or value == 0:
         raise ValueError(f"{what} is {value!r}; it must be a finite number other than zero.")
 
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import nn
 
-from ..files import derived_seed, optional
+from ..files import derived_seed, is_whole, optional
 from ..metrics import Probe
 from ..tasks import Problem
 
@@ -131,7 +131,7 @@ def success(episodes: int, seed: int) -> Probe:
     The first goals are those of the test split; there are more where that has fewer.
     Raises ValueError for no episode.
     """
-    if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 1:
+    if not is_whole(episodes, 1):
         raise ValueError(f"episodes={episodes!r}: the probe needs a whole number of episodes a task, at least 1.")
     return Probe(functools.partial(_succeeded, numbers=range(episodes), seed=seed), {"success": True})
 

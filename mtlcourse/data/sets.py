@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..files import write_json, writing
+from ..files import is_number, write_json, writing
 from ..tasks import Task, TensorSplit
 from .apart import Apart
 from .datasets import DatasetSplit
@@ -180,7 +180,7 @@ def with_holdout(parts: Mapping[str, MappedSplit], holdout: Any, seed: int) -> d
     holdout: the share of `train` by which to choose, by lot; 0 leaves all of it for training, and `val` for both, so
         that nothing may be chosen by it. Raises ValueError for a share that is none.
     """
-    if isinstance(holdout, bool) or not isinstance(holdout, int | float) or not 0 <= holdout < 1:
+    if not is_number(holdout) or not 0 <= holdout < 1:
         raise ValueError(f"holdout={holdout!r}: a share of the training samples, from 0 to below 1, such as 0.1.")
     train, test = parts["train"], parts["val"]
     if not holdout:

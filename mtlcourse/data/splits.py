@@ -6,14 +6,14 @@ Imports `files`.
 import numpy as np
 from jaxtyping import Integer
 
-from ..files import derived_seed
+from ..files import derived_seed, is_number, is_whole
 
 
 def split_sizes(train: object, val: object, test: object) -> dict[str, int]:
     """The three sizes by split name; ValueError unless each is a whole number of at least 1."""
     sizes = {}
     for split, size in {"train": train, "val": val, "test": test}.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not is_whole(size, 1):
             raise ValueError(f"{split}={size!r}: a split needs a whole number of samples, at least 1.")
         sizes[split] = size
     return sizes
@@ -32,7 +32,7 @@ def at_most(wanted: int, there: int, what: str) -> None:
 
 def check_proportion(proportion: object) -> None:
     """Raise ValueError unless it is a share for training that leaves something besides a tenth to choose by."""
-    if isinstance(proportion, bool) or not isinstance(proportion, int | float) or not 0 < proportion < 0.9:
+    if not is_number(proportion) or not 0 < proportion < 0.9:
         raise ValueError(f"proportion={proportion!r}: the share for training, above 0 and below 0.9; a tenth is held "
                          "out for validation.")
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ..files import unknown
+from ..files import is_number, unknown
 from ..tasks import Problem, TensorSplit
 from .kinds import regression
 from .registry import describe, register
@@ -107,7 +107,7 @@ def _check(magnitudes: Sequence, flips: object, shift: object, spread: str, cont
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def _weights(seed: int, magnitudes: Sequence, flips: float | int | None,

@@ -1,6 +1,6 @@
 """Encoders that are given and not learned anew: stages that stay as they are, and low-rank additions to their weights.
 
-Imports `staged`. Both act on the stages themselves, so that architectures may take these apart and copy them.
+Imports `files`, `staged`. Both act on the stages themselves, so that architectures may take these apart and copy them.
 """
 
 import math
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..files import is_number, is_whole
 from .staged import StagedEncoder
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -91,10 +92,10 @@ def lora(encoder: StagedEncoder, rank: Any, alpha: Any = None, which: Any = None
     Raises ValueError for a rank or alpha that is none, for stages that are not there, frozen, adapted already or
     without a layer to adapt.
     """
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    if not is_whole(rank, 1):
         raise ValueError(f"rank={rank!r} of lora must be a whole number from 1 upwards, such as 4.")
     alpha = rank if alpha is None else alpha
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+    if not is_number(alpha) or not 0 < alpha < math.inf:
         raise ValueError(f"alpha={alpha!r} of lora must be a positive number; {rank}, the rank, adds B A as it is.")
     if which is None:
         which = [number for number, stage in enumerate(encoder.stages, start=1) if not stays(stage)]
@@ -141,7 +142,7 @@ def _places(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 def _chosen(encoder: StagedEncoder, which: Any, option: str) -> list[nn.Module]:
     """The stages and modules that are meant, see `freeze`."""
     stages = list(encoder.stages)
-    if isinstance(which, int) and not isinstance(which, bool):
+    if is_whole(which):
         if not 0 <= which <= len(stages):
             raise ValueError(f"{option}={which}: the encoder has {len(stages)} stages; give 0 to {len(stages)} first "
                              "ones.")
@@ -153,7 +154,7 @@ def _chosen(encoder: StagedEncoder, which: Any, option: str) -> list[nn.Module]:
 
 
 def _one(stages: list[nn.Module], item: Any, option: str) -> nn.Module:
-    if isinstance(item, int) and not isinstance(item, bool) and 1 <= item <= len(stages):
+    if is_whole(item) and 1 <= item <= len(stages):
         return stages[item - 1]
     inside = [dict(stage.named_modules()) for stage in stages]
     places = [number for number, modules in enumerate(inside, start=1) if item and item in modules]

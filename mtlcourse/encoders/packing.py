@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from ..files import unknown
+from ..files import is_whole, unknown
 
 EXACT = 2**24  # float32 has all whole numbers up to here
 
@@ -38,7 +38,7 @@ class Packing:
         self.parts: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
         for name, part in parts.items():
             shape, dtype = part if len(part) == 2 and isinstance(part[1], torch.dtype) else (part, torch.float32)
-            if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in shape):
+            if any(not is_whole(side, 1) for side in shape):
                 raise ValueError(f"{name}={part!r} is no shape; give that of one sample, such as (16,), or with its "
                                  "dtype, ((16,), torch.long).")
             self.parts[name] = (tuple(shape), dtype)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..encoders import StagedEncoder, build
-from ..files import part
+from ..files import is_whole, part
 from ..tasks import Problem
 from .base import Encoder, MTLModel
 
@@ -219,7 +219,7 @@ def _gate(name: str, shape: Sequence[int], choices: int) -> Gate:
 
 
 def _count(option: str, value: int, least: int) -> int:
-    if not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         raise ValueError(f"{option}={value!r}: the number of experts must be a whole number, at least {least}.")
     return value
 

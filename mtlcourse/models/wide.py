@@ -24,7 +24,8 @@ class WideHPS(HPS):
     some ten percent too many.
 
     like: "dsmtl" (default: m + 1 encoders) or "stl" (m encoders).
-    Raises ValueError for another choice, and for an encoder that is not given by a spec with widths.
+    Raises ValueError for another choice, and for an encoder that is not given by a spec with widths: modules, and
+    networks with sizes of their own, as "bert" and "resnet" build them.
     Source: Learning Architecture for Multiple Tasks in Transfer Learning, section 5.4.9. There residual
     blocks are added instead; widths work for every encoder and can be matched more closely.
     """
@@ -42,7 +43,8 @@ class WideSTL(STL):
     The baseline that had the same chance as `DSMTL`: see `WideHPS`, which widens in the same way. A gated model
     that is better than single-task learning and no better than this one owes that to its size.
 
-    Raises ValueError for an encoder that is not given by a spec with widths.
+    Raises ValueError for an encoder that is not given by a spec with widths, as `WideHPS` does.
+    No source: ours.
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None):
@@ -50,14 +52,18 @@ class WideSTL(STL):
 
 
 WIDTHS = ("widths", "channels", "features")  # what the builders call them
+OR_WIDTHS = f"{', '.join(WIDTHS[:-1])} or {WIDTHS[-1]}"
+EXAMPLE = "{'name': 'mlp', 'widths': [64, 64]}"
 
 
 def _as_large_as(model: type[MTLModel], widened: type[MTLModel], problem: Problem, encoder: Encoder) -> Mapping:
     encoder = problem.encoder if encoder is None else encoder
     encoder = {"name": encoder} if isinstance(encoder, str) else encoder
-    if not isinstance(encoder, Mapping) or not _widths(encoder):
-        raise ValueError(f"Widening needs an encoder spec with {', '.join(WIDTHS[:-1])} or {WIDTHS[-1]}, such as "
-                         "{'name': 'mlp', 'widths': [64, 64]}, not modules that are built already.")
+    if not isinstance(encoder, Mapping):
+        raise ValueError(f"Widening needs an encoder spec with {OR_WIDTHS}, such as {EXAMPLE}, not modules that are "
+                         "built already.")
+    if not _widths(encoder):
+        raise ValueError(_without_widths(encoder))
     wanted = _size(model, problem, encoder)
     low, high = 1.0, 2.0
     while _size(widened, problem, _scaled(encoder, high)) < wanted:
@@ -66,6 +72,19 @@ def _as_large_as(model: type[MTLModel], widened: type[MTLModel], problem: Proble
         middle = (low + high) / 2
         low, high = (middle, high) if _size(widened, problem, _scaled(encoder, middle)) < wanted else (low, middle)
     return _scaled(encoder, high)
+
+
+def _without_widths(spec: Mapping) -> str:
+    """Why this spec cannot be widened, of which nothing is to be multiplied."""
+    name = spec.get("name")
+    if name in BUILDERS:
+        options = list(inspect.signature(BUILDERS[name]).parameters)[1:]
+        return (f"Widening multiplies the {OR_WIDTHS} of an encoder, and {name!r} has none of these: its options are "
+                f"{', '.join(options)}. Name an encoder that has, such as {EXAMPLE}.")
+    if isinstance(name, str) and ":" in name:
+        return (f"Widening multiplies the {OR_WIDTHS} in an encoder's spec, and that of {name!r} says none of these: "
+                "let the function take one, and give it in the spec.")
+    return unknown("encoder", str(name), BUILDERS)
 
 
 def _size(model: type[MTLModel], problem: Problem, encoder: Mapping) -> int:

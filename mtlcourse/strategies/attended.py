@@ -16,6 +16,8 @@ Held = tuple[nn.Parameter, int, Tensor]  # a parameter, how often it had been wr
 class Attended:
     """What there was after a step, for comparison before the next.
 
+    strategy: bound already.
+
     An engine sees no optimiser. It sees that the model has moved since its last step, and that none of the strategy's
     numbers has, though they had gradients other than zero. (Who measures without training, or adds up several steps
     for one update, moves nothing in between.) `showed` is called when the strategy has looked again.
@@ -23,6 +25,7 @@ class Attended:
 
     def __init__(self, strategy: Strategy):
         self.strategy, self.shown = strategy, False
+        self.asks = bool(learned(strategy)) or strategy.looks_again  # by far most strategies ask for nothing
         self.model: list[Held] = []
         self.own: list[Held] = []
 
@@ -44,9 +47,8 @@ class Attended:
 
     def note(self, learning: Sequence[nn.Parameter]) -> None:
         """Keep what there is after a step: all that the strategy learns, and the model's smallest parameter."""
-        own = learned(self.strategy)
-        if own or self.strategy.looks_again:
-            self.shown, self.own = False, [_held(parameter) for parameter in _with_gradients(own)]
+        if self.asks:
+            self.shown, self.own = False, [_held(parameter) for parameter in _with_gradients(learned(self.strategy))]
             smallest = next(_with_gradients(sorted(learning, key=Tensor.numel)), None)
             self.model = [] if smallest is None else [_held(smallest)]
 

@@ -194,9 +194,9 @@ def _noting(init: Callable[..., None]) -> Callable[..., None]:
     return noting
 
 
-def all_present(losses: Tensor, present: Tensor | None) -> Tensor:
-    """`present`, or all true where it is None."""
-    return torch.ones(len(losses), dtype=torch.bool) if present is None else present
+def all_present(losses: Tensor, present: Tensor | None, dtype: torch.dtype = torch.bool) -> Tensor:
+    """`present`, or all true where it is None; as numbers zero and one in another `dtype`."""
+    return torch.ones(len(losses), dtype=dtype) if present is None else present.to(dtype)
 
 
 class GramStrategy(Strategy):

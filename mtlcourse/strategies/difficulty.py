@@ -1,6 +1,6 @@
 """Loss weighting by difficulty: maximum, soft maximum, curriculum, BMTL, smooth Tchebycheff.
 
-Imports `strategies.base`, `strategies.weighting`. What a large loss means is where these differ: the
+Imports `files`, `strategies.base`, `strategies.weighting`. What a large loss means is where these differ: the
 first two and BMTL say "attend to it", the curriculum says "later".
 """
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from ..files import is_whole
 from .base import Number, Strategy, check_not_negative, one_of, per_task, positive
 from .weighting import LossStrategy
 
@@ -176,7 +177,7 @@ class SmoothTchebycheff(LossStrategy):
                  ideal: Sequence[Number] | None = None, warm_up: int = 0):
         super().__init__()
         self.mu = positive("mu", mu)
-        if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
+        if not is_whole(warm_up, 0):
             raise ValueError(f"warm_up is {warm_up!r}; it is a number of epochs, zero or more.")
         self.warm_up, self.not_negative = warm_up, warm_up > 0
         self.preferences = None if preferences is None else [positive("A preference", value) for value in preferences]

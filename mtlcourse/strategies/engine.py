@@ -5,15 +5,13 @@ model only through the few attributes of `SharingModel`; it measures what the st
 and fills `.grad`.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 import torch._functorch.config
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor, nn
 
 from ..files import unknown
@@ -21,29 +19,15 @@ from .attended import Attended
 from .base import NEEDS, NonFiniteGradient, NonFiniteLoss, Strategy, TaskWeights, make
 from .equal import EqualWeighting
 from .gram import MEASURES, among, cosines
-from .reach import Reach, Sharing, leaves_of, reach
+from .known import Known, SharingModel
+from .reach import leaves_of
 from .rows import Rows, at_features, at_parameters, split_at_exits
-from .shares import Agreement, Measured, refuse_wrapped
-from .written import added_to, check_written, clear_error
+from .shares import Measured, refuse_wrapped
+from .written import AddedTo, check_written, clear_error
 
 # Compiled graphs may reuse saved tensors in the backward pass, which then can run only once; here it runs once a task.
 # Set before anything can have been compiled, because changed later it would only switch off the warning.
 torch._functorch.config.donated_buffer = False
-
-
-@runtime_checkable
-class SharingModel(Protocol):
-    """What the engine needs to know of a model.
-
-    What the graph says goes first: a task's own parameters that another task's loss reaches are shared. Parameters
-    that neither list names learn too, unless the model names them in `architecture_parameters()`.
-    """
-
-    heads: Any
-    exits: dict[str, list[Tensor]] | None
-
-    def shared_modules(self) -> list[list[nn.Parameter]]: ...
-    def task_parameters(self, task: str) -> list[nn.Parameter]: ...
 
 
 class Engine:
@@ -74,7 +58,8 @@ class Engine:
 
     total: see `training.distributed`; None for one process.  scale: what losses are multiplied by, a power of two, so
         that gradients fit into half precision; all that is measured and written is divided by it.
-    losses: after `backward`, the task losses as float64 numbers on the CPU, NaN where absent.
+    losses: after `backward`, the task losses as float64 numbers on the CPU, NaN where absent.  told: those of the
+        tasks that came, by name.
     Raises ValueError when strategy and model cannot be combined.
     """
 
@@ -97,10 +82,13 @@ class Engine:
         if strategy.tasks != self.tasks:
             known = list(getattr(model, "tasks", []))  # tasks tell their kind, names do not
             strategy.bind(known if [getattr(task, "name", None) for task in known] == self.tasks else self.tasks)
-        self.total, self.scale, self._several = total, 1.0, total is not None and total.size > 1
-        if self._several:
+        self.total, self.scale, self.known = total, 1.0, Known(model, self.tasks, total)
+        if self.known.several:
             self.check_shares()
         self.losses: Tensor | None = None
+        self.told: dict[str, float] = {}
+        self._everyone = torch.arange(len(self.tasks))
+        self._owns = any(True for _ in strategy.parameters())
         self.attended = Attended(strategy)
         self._grams: Float64[Tensor, "modules m m"] | None = None
         self._reaching: Bool[Tensor, "modules m"] | None = None
@@ -149,11 +137,12 @@ class Engine:
             if not loss.requires_grad:
                 raise ValueError(f"The loss of task {name!r} does not depend on any trainable parameter; was it "
                                  "detached, computed under no_grad, or is everything frozen?")
-        scalars, auxiliary = {name: self._scaled(loss) for name, loss in scalars.items()}, self._scaled(auxiliary)
+        auxiliary = self._scaled(auxiliary)
+        if not self._measures:
+            vector = torch.stack(list(scalars.values()))
+            return Measured(scalars, vector.detach().double(), auxiliary, self._scaled(vector))
         with clear_error():
-            if self._measures:
-                return self._rows(scalars, auxiliary, keep_graph)
-            return Measured(scalars, self._numbers(scalars), auxiliary, unweighted=True)
+            return self._rows({name: self._scaled(loss) for name, loss in scalars.items()}, auxiliary, keep_graph)
 
     def decide(self, measured: Measured, auxiliary: Tensor | None = None) -> TaskWeights:
         """Ask the strategy, once for all shares in `measured`, and add the gradients to `.grad`; returns the weights.
@@ -162,8 +151,8 @@ class Engine:
         """
         if auxiliary is not None:
             measured = replace(measured, auxiliary=self._scaled(auxiliary))
-        with self._writing(begun=measured.passed):
-            return self._finish(measured, [share for share in (measured, *measured.others) if not share.passed])
+        shares = [share for share in (measured, *measured.others) if not share.passed]
+        return self._written(lambda: self._finish(measured, shares), begun=measured.passed)
 
     @property
     def _at_once(self) -> bool:
@@ -201,7 +190,7 @@ class Engine:
             for losses, auxiliary in shares(True):
                 yield self.measure(losses, auxiliary, keep_graph=False)
 
-        with self._writing():
+        def fill() -> TaskWeights:
             if self._at_once:
                 first = None
                 for share in measured():
@@ -217,30 +206,32 @@ class Engine:
                 numbers[0].add(share)
             return self._finish(numbers[0], measured())
 
+        return self._written(fill)
+
     def look_again(self, losses: Mapping[str, Tensor]) -> None:
         """Hand the losses of the same batch after the update to a strategy that asked for them."""
-        before = self.losses
+        before = self.losses, self.told
         scalars = self._scalars(losses)
         losses = torch.stack(list(scalars.values())).detach().double()
-        if self._several:
+        if self.known.several:
             self.total([losses])
         self._look(scalars, losses)
         self.strategy.after_step(self.losses)
-        self.losses = before
+        self.losses, self.told = before
         self.attended.showed()
 
     def ask_again(self) -> None:
         """Ask the model anew, at the next step, which parameters it has and which are shared."""
-        for name in ("_sharing", "_learning", "_trained", "agreement"):
-            vars(self).pop(name, None)
+        self.known.forget()
 
-    @contextlib.contextmanager
-    def _writing(self, begun: bool = False) -> Iterator[None]:
-        """begun: part of this step's gradients is in `.grad` already."""
+    def _written(self, fill: Callable[[], TaskWeights], begun: bool = False) -> TaskWeights:
+        """Have `fill` write this step's gradients.  begun: part of them is in `.grad` already."""
         self.attended.check()
-        with clear_error(), added_to([] if begun else [*self._learning, *self.strategy.parameters()]):
-            yield
-        self.attended.note(self._learning)
+        written = [*self.known.learning, *self.strategy.parameters()] if self._owns else self.known.learning
+        with clear_error(), AddedTo([] if begun else written):
+            weights = fill()
+        self.attended.note(self.known.learning)
+        return weights
 
     # --- losses -----------------------------------------------------------------------------------------
 
@@ -260,55 +251,37 @@ class Engine:
             raise ValueError(f"No losses in this step; the model's tasks are {self.tasks}.")
         return scalars
 
-    def _look(self, scalars: Mapping[str, Tensor], numbers: Tensor) -> tuple[Tensor, Bool[Tensor, "m"] | None]:
-        """The step's one copy to the host: `numbers`, the losses first; these checked and laid out in task order."""
-        host = numbers.cpu()
-        for name, value in zip(scalars, host.tolist(), strict=False):
+    def _look(self, scalars: Mapping[str, Tensor], losses: Float64[Tensor, "k"]) -> Bool[Tensor, "m"] | None:
+        """Check the losses, which are on the host, and lay them out in task order; which tasks there are, None: all."""
+        self.told = dict(zip(scalars, losses.tolist(), strict=True))
+        for name, value in self.told.items():
             if not abs(value) < float("inf"):
                 raise NonFiniteLoss(name, value)
-        if len(scalars) == len(self.tasks):
-            self.losses, present = host[: len(scalars)], None
-        else:
-            present = torch.tensor([name in scalars for name in self.tasks])
-            self.losses = torch.full((len(self.tasks),), float("nan"), dtype=torch.float64)
-            self.losses[present] = host[: len(scalars)]
-        return host[len(scalars) :], present
+        if len(losses) == len(self.tasks):
+            self.losses = losses
+            return None
+        present = torch.tensor([name in scalars for name in self.tasks])
+        self.losses = torch.full((len(self.tasks),), float("nan"), dtype=torch.float64)
+        self.losses[present] = losses
+        return present
 
-    def _numbers(self, scalars: Mapping[str, Tensor]) -> Float64[Tensor, "k"]:
-        return torch.stack([loss.detach().double() for loss in scalars.values()]) / self.scale
+    def _places(self, scalars: Mapping[str, Tensor]) -> Int[Tensor, "k"]:
+        """Where the tasks of a step are among all."""
+        if len(scalars) == len(self.tasks):
+            return self._everyone
+        return torch.tensor([self.tasks.index(name) for name in scalars])
 
     def _scaled(self, loss: Any) -> Any:
         if loss is None or self.scale == 1:
             return loss
         return loss.to(torch.promote_types(loss.dtype, torch.float32)) * self.scale
 
-    # --- what the model says of itself ------------------------------------------------------------------
-
-    @cached_property
-    def _sharing(self) -> Sharing:
-        """The shared parameters by module, and each task's own, as the model has them."""
-        return Sharing(self.model.shared_modules(), {name: self.model.task_parameters(name) for name in self.tasks})
-
-    @cached_property
-    def _learning(self) -> list[nn.Parameter]:
-        """All of the model's parameters."""
-        if isinstance(self.model, nn.Module):
-            return list(self.model.parameters())
-        sharing = self._sharing
-        return [parameter for group in (*sharing.modules, *sharing.own.values()) for parameter in group]
-
-    @cached_property
-    def _trained(self) -> set[int]:
-        """Ids of the parameters that task losses train; those of an architecture are for somebody else."""
-        others = {id(parameter) for parameter in getattr(self.model, "architecture_parameters", list)()}
-        return {id(parameter) for parameter in self._learning} - others
-
     # --- gradients --------------------------------------------------------------------------------------
 
     def _rows(self, scalars: dict[str, Tensor], auxiliary: Tensor | None, keep_graph: bool) -> Measured:
         """Each task's gradient."""
-        reached = self._reached(scalars, auxiliary)
-        sharing = self._sharing.as_reached(reached.whole, self._trained)
+        reached = self.known.reached(scalars, auxiliary)
+        sharing = self.known.sharing_in(reached)
         cut = split_at_exits(scalars, self.model.exits, reached.near, sharing)
         grams = None
         if self.at == "features":
@@ -316,18 +289,19 @@ class Engine:
             grams = rows.grams(self.scale)
         else:
             rows = at_parameters(cut, sharing.modules, keep_graph=keep_graph or auxiliary is not None)
-            if self._several:
+            if self.known.several:
                 places = [parameter for group in rows.places for parameter in group]
                 rows.reached = torch.tensor([[id(p) in reached.whole[name] for name in scalars] for p in places],
                                             dtype=torch.bool).view(-1, len(scalars))
             for block in (block for blocks in rows.modules for block in blocks if self.scale != 1):
                 block /= self.scale
         reaching = rows.reaching() if self.at == "features" else None
-        return Measured(scalars, self._numbers(scalars), auxiliary, False, cut, rows, grams, reaching)
+        losses = torch.stack([loss.detach().double() for loss in scalars.values()]) / self.scale
+        return Measured(scalars, losses, auxiliary, None, cut, rows, grams, reaching)
 
     def _finish(self, measured: Measured, shares: Iterable[Measured]) -> TaskWeights:
         """Ask the strategy, then pass the graphs of `shares`, and write what `measured` has itself."""
-        here = torch.tensor([self.tasks.index(name) for name in measured.scalars])
+        here = self._places(measured.scalars)
         weights, direction = self._weights(measured, here)
         share, alone = measured, measured.rows is not None and measured.grams is None
         for share in shares:
@@ -335,15 +309,16 @@ class Engine:
         if alone:
             measured.cut.write_own(weights.heads[here])
         auxiliary = share.auxiliary
-        if self._several:
+        if self.known.several:
             summed = measured.rows.places if alone and auxiliary is None else []
-            self.agreement.sum_written(leaves_of(share.scalars, auxiliary), [id(p) for group in summed for p in group])
-        for parameter in self._learning if self.scale != 1 else ():
+            self.known.agreement.sum_written(leaves_of(share.scalars, auxiliary),
+                                             [id(parameter) for group in summed for parameter in group])
+        for parameter in self.known.learning if self.scale != 1 else ():
             if parameter.grad is not None:
                 parameter.grad /= self.scale
         still = measured.rows.write(weights.shared.index_select(-1, here), direction) if alone else []
         if not self._measures or auxiliary is not None or self.scale != 1:
-            check_written(self._learning, share.scalars, auxiliary)
+            check_written(self.known.learning, share.scalars, auxiliary)
         for parameter in still:  # no step: neither momentum nor decay shall move a module with zero weights
             parameter.grad = torch.zeros_like(parameter) if self.strategy.zero_is_a_step else None
         return weights
@@ -351,20 +326,20 @@ class Engine:
     def _weights(self, measured: Measured, here: Tensor) -> tuple[TaskWeights, Tensor | None]:
         """What the strategy says to the sums over processes, and its direction if it gives one."""
         rows, losses, grams = measured.rows, measured.losses, measured.grams
-        if self._several:
+        if self.known.several:
             blocks = [] if rows is None else [block for some in rows.modules for block in some]
             self.total([losses, *(blocks if grams is None else [grams])])
         if not self._measures:
-            _, present = self._look(measured.scalars, losses)
-            self._grams = None
+            present, self._grams = self._look(measured.scalars, losses.cpu()), None
             weights = self.strategy.weights(self.losses, None, present)
             if weights.shared.dim() != 1:
                 raise ValueError(f"{type(self.strategy).__name__} gives weights by module; it must say "
                                  "needs='module_grams'.")
             return weights, None
         grams = rows.grams() if grams is None else grams
-        host, present = self._look(measured.scalars, torch.cat([losses, grams.flatten()]))
-        self._grams = self._laid_out(host.view(-1, len(here), len(here)), here)
+        host = torch.cat([losses, grams.flatten()]).cpu()  # the step's one copy
+        present = self._look(measured.scalars, host[: len(here)])
+        self._grams = self._laid_out(host[len(here) :].view(-1, len(here), len(here)), here)
         reaching = rows.reaching() if measured.reaching is None else measured.reaching
         self._reaching = reaching.new_zeros(len(reaching), len(self.tasks)).index_copy(1, here, reaching)
         self._check_gradients()
@@ -374,29 +349,27 @@ class Engine:
 
     def _pass(self, share: Measured, weights: TaskWeights, direction: Tensor | None = None) -> None:
         """Pass the graph of one share: all that its gradients did not measure, or that wait for the weights."""
-        scalars, auxiliary = share.scalars, share.pulling
-        here = torch.tensor([self.tasks.index(name) for name in scalars])
-        if not share.unweighted:
+        scalars, auxiliary, vector = share.scalars, share.pulling, share.vector
+        here = self._places(scalars)
+        if vector is None:
             if share.grams is not None:
                 share.rows.write(weights.shared[here], direction, keep_graph=auxiliary is not None)
                 share.cut.write_own(weights.heads[here])
             if auxiliary is not None:
                 auxiliary.backward()
             return
-        losses = list(scalars.values())
 
-        def weighted(weights: Tensor, extra: Tensor | None = None, **options: Any) -> None:
+        def weighted(weights: Tensor, extra: Sequence[Tensor] = (), **options: Any) -> None:
             """One backward pass with these weights, and of `extra`."""
-            signals = [weight.to(loss) for weight, loss in zip(weights[here], losses, strict=True)]
-            more = [] if extra is None else [extra]
-            torch.autograd.backward([*losses, *more], [*signals, *(None for _ in more)], **options)
+            signal = (weights if here is self._everyone else weights[here]).to(vector)
+            torch.autograd.backward([vector, *extra], [signal, *(None for _ in extra)], **options)
 
         shared: list[nn.Parameter] = []
         if weights.shared is not weights.heads and not torch.equal(weights.shared, weights.heads):
-            sharing = self._sharing.as_reached(self._reached(scalars, auxiliary).whole, self._trained)
+            sharing = self.known.sharing_in(self.known.reached(scalars, auxiliary))
             shared = [parameter for group in sharing.modules for parameter in group]
         if not shared:
-            weighted(weights.heads, auxiliary)
+            weighted(weights.heads, [] if auxiliary is None else [auxiliary])
             return
         # The first call stops at the heads: only the tasks' own parameters are asked for.
         own = [parameter for name in scalars for parameter in sharing.own[name]]
@@ -405,20 +378,6 @@ class Engine:
         weighted(weights.shared, inputs=shared, retain_graph=auxiliary is not None)
         if auxiliary is not None:
             auxiliary.backward()
-
-    # --- over processes ---------------------------------------------------------------------------------
-
-    @cached_property
-    def agreement(self) -> Agreement:
-        """What several processes agree on; forgotten after each epoch."""
-        return Agreement(self.total, self._learning, self._trained)
-
-    def _reached(self, scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> Reach:
-        found = reach(scalars, self.model.exits)
-        if self._several:
-            agreed = self.agreement.reached(leaves_of(scalars, auxiliary))
-            found.whole = {name: agreed[name] for name in scalars}
-        return found
 
     def check_shares(self) -> None:
         """Raise ValueError for what cannot be computed from shares of a batch."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from ..files import unknown
+from ..files import is_number, unknown
 from .base import Number, Strategy, TaskWeights, all_present
 
 
@@ -15,11 +15,12 @@ class EqualWeighting(Strategy):
 
     `w_t = 1` for each task t, on shared parameters and heads. Scale: as printed, so the direction is
     the plain sum of the task gradients.
+    No source: common; A Simple General Approach to Balance Task Difficulty calls it the direct sum.
     """
 
     def weights(self, losses: Float64[Tensor, "m"], gram: Float64[Tensor, "*modules m m"] | None = None,
                 present: Bool[Tensor, "m"] | None = None) -> TaskWeights:
-        ones = all_present(losses, present).double()
+        ones = all_present(losses, present, torch.float64)
         return TaskWeights(shared=ones, heads=ones)
 
 
@@ -43,7 +44,7 @@ class FixedWeighting(Strategy):
     def __init__(self, **of_tasks: Number):
         super().__init__()
         for name, value in of_tasks.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            if not is_number(value) or not 0 <= value < float("inf"):
                 raise ValueError(f"The weight of task {name!r} is {value!r}; a fixed weight is a number of zero or "
                                  "more.")
         self.of_tasks = of_tasks

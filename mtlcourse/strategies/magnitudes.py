@@ -1,4 +1,7 @@
-"""Gradients of one length, that of who falls least: the scaling half of RotoGrad. Imports `strategies.base`."""
+"""Gradients of one length, that of who falls least: the scaling half of RotoGrad.
+
+Imports `files`, `strategies.base`.
+"""
 
 from typing import Any
 
@@ -7,6 +10,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
+from ..files import is_whole
 from .base import GramStrategy, Strategy
 
 
@@ -17,7 +21,7 @@ class EqualMagnitudes(GramStrategy):
     of its first length that a gradient still has. g_t^0 is the gradient of the task's first step, and from step
     `burn_in` on that of step `burn_in`, because the first ones change quickly.
 
-    burn_in: steps of a task, zero or more; 0 keeps the first.
+    burn_in: steps of a task, zero or more, ValueError for others; 0 keeps the first.
     Scale: all weighted gradients have the length C, a mean of their lengths; weights sum to m where these are equal.
     Source: A. Javaloy, I. Valera, RotoGrad: Gradient Homogenization in Multitask Learning, ICLR 2022, as
     the authors' public code has it, burn-in included. There lengths are those at the shared representation: with
@@ -36,7 +40,7 @@ class EqualMagnitudes(GramStrategy):
 
     def __init__(self, burn_in: int = 20):
         super().__init__()
-        if isinstance(burn_in, bool) or not isinstance(burn_in, int) or burn_in < 0:
+        if not is_whole(burn_in, 0):
             raise ValueError(f"burn_in is {burn_in!r}; it is a number of steps, zero or more.")
         self.burn_in = burn_in
 

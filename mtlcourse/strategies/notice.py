@@ -1,8 +1,9 @@
-"""Conflict noticing: a step ends where tasks begin to disagree. Imports `strategies.base`."""
+"""Conflict noticing: a step ends where tasks begin to disagree. Imports `files`, `strategies.base`."""
 
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from ..files import is_whole
 from .base import Strategy, TaskWeights, all_present, check_finite
 
 
@@ -14,7 +15,7 @@ class ConflictNoticing(Strategy):
     a single task go on with their own gradients. The cosine with a zero gradient counts as no conflict.
 
     first: number of the module where the walk begins; those before it always take the sum. CoNAL-Pro looks
-        at the last shared module only, and those behind it.
+        at the last shared module only, and those behind it. ValueError below 1.
     literal: False (default): no step means no gradient at all, so that neither momentum nor Adam nor weight
         decay moves the module. True: the gradient is zero, as printed, and all three still do.
     Scale: as printed; equal weighting's where there is no conflict.
@@ -28,7 +29,7 @@ class ConflictNoticing(Strategy):
 
     def __init__(self, first: int = 1, literal: bool = False):
         super().__init__()
-        if isinstance(first, bool) or first < 1:
+        if not is_whole(first, 1):
             raise ValueError(f"first={first!r}: shared modules are numbered from 1, the one next to the input.")
         self.first, self.zero_is_a_step = first, literal
 

@@ -1,4 +1,4 @@
-"""One backward pass without an engine to keep. Imports `strategies.base`, `strategies.engine`."""
+"""One backward pass without an engine to keep. Imports `strategies.base`, `strategies.engine`, `strategies.known`."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .base import Strategy, TaskWeights
-from .engine import Engine, SharingModel
+from .engine import Engine
+from .known import SharingModel
 
 
 def backward(losses: Mapping[str, Tensor], model: SharingModel, strategy: Strategy | str = "ew",

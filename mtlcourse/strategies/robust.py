@@ -1,4 +1,4 @@
-"""Robust means, from learning with workers of whom some lie: Krum, trimmed mean. Imports `strategies.base`.
+"""Robust means, from learning with workers of whom some lie: Krum, trimmed mean. Imports `files`, `strategies.base`.
 
 There the rows are gradients of one loss, and what is far from the others is suspicious. Of several tasks it may just as
 well be the one that would need the step most: these are baselines, and not remedies.
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from ..files import is_whole
 from .algebra import Matrix, Vector
 from .base import DirectionStrategy, GramStrategy
 from .gram import RESOLUTION
@@ -16,7 +17,7 @@ from .gram import RESOLUTION
 
 def count(option: str, value: int, least: int) -> int:
     """`value`, if it is a whole number of at least `least`; ValueError if not."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         raise ValueError(f"{option} is {value!r}; it must be a whole number of {least} or more.")
     return value
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from .reach import Leaves
@@ -20,7 +20,8 @@ from .rows import Cut, Rows
 class Measured:
     """What the losses of one share of a batch have measured; `add` makes it that of several.
 
-    scalars: the losses, with their graph.  losses: as numbers.  unweighted: whether they are all that was measured.
+    scalars: the losses, with their graph.  losses: as numbers.
+    vector: where losses are all that is measured, with their graph as one tensor, whose gradient the weights will be.
     Where gradients are measured: rows, those of what is shared, and cut, of the tasks' own. At features, where rows
     lead into the graph, also grams, their Gram matrices, and reaching, which task has any.
     others: the shares that were added.  passed: whether the graph has given all it has, and is gone.
@@ -29,7 +30,7 @@ class Measured:
     scalars: dict[str, Tensor]
     losses: Float64[Tensor, "k"]
     auxiliary: Tensor | None = None
-    unweighted: bool = False
+    vector: Float[Tensor, "k"] | None = None
     cut: Cut | None = None
     rows: Rows | None = None
     grams: Float64[Tensor, "modules k k"] | None = None
@@ -60,7 +61,7 @@ class Measured:
     def numbers(self) -> "Measured":
         """The same without any graph."""
         scalars = {name: loss.detach() for name, loss in self.scalars.items()}
-        return replace(self, scalars=scalars, auxiliary=None, unweighted=False, cut=None, rows=None, others=[])
+        return replace(self, scalars=scalars, auxiliary=None, vector=None, cut=None, rows=None, others=[])
 
 
 class Agreement:

@@ -76,7 +76,7 @@ class ConflictAverse(GramStrategy):
     minimises `g_w . g0 + sqrt(phi) |g_w|`, `phi = c^2 |g0|^2`:  `d = g0 + sqrt(phi) / |g_w| g_w`. Heads keep their
     own unweighted gradients.
 
-    c: >= 0; 0 is equal weighting, large c goes towards MGDA's direction.
+    c: >= 0, ValueError for others; 0 is equal weighting, large c goes towards MGDA's direction.
     rescale: "none", "1/(1+c)", or "1/(1+c^2)" as the authors' runs do: factors on d.
     Scale: mean direction multiplied by m, so (1 + c) times equal weighting for identical gradients.
     Source: Liu et al., Conflict-Averse Gradient Descent for Multi-task Learning, 2021, equations 3-4, algorithm 1.
@@ -136,7 +136,7 @@ class DirectionOriented(GramStrategy):
     convex weights: `d = (g_w + lam g0) / (1 + lam)`. As w sums to one, that is the shortest convex combination of the
     vectors `g_t + lam g0`. Heads keep their own unweighted gradients.
 
-    lam: >= 0; 0 is MGDA, large lam goes towards equal weighting.
+    lam: >= 0, ValueError for others; 0 is MGDA, large lam goes towards equal weighting.
     Scale: weights sum to m.
     Source: Xiao, Ban and Ji, Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms,
     2023, its direction-oriented problem, solved exactly on the batch of the step; lam = 0.3 as in the authors' runs.

@@ -142,7 +142,7 @@ class GradientVaccine(Surgery):
     sqrt(1 - c^2) - c sqrt(1 - T^2)) / (|g_j| sqrt(1 - T^2)) g_j`, after which the cosine is T. Then `T_ij <- (1 - beta)
     T_ij + beta c`, from zero. Direction: the sum of all g_i'. Heads keep their own unweighted gradients.
 
-    beta: in (0, 1], how fast targets follow; with targets still zero this is PCGrad.
+    beta: in (0, 1], ValueError for others: how fast targets follow; with targets still zero this is PCGrad.
     Scale: a sum, as printed.
     Source: Wang et al., Gradient Vaccine, 2021, equations 3-4, algorithm 1. A zero gradient has no angle: it is left
     alone and teaches nothing. For T = 1, where no finite step reaches the target, nothing is added.

@@ -1,8 +1,8 @@
 """Gradients remembered from step to step: MoCo, DB-MTL, Excess-MTL.
 
-Imports `strategies.base`. A batch's gradients are noisy, so these keep something of every entry of every task's
-gradient: m times the shared parameters in memory, and in the checkpoint. What is remembered belongs to parameters; the
-gradients of a batch's representation are others in each step.
+Imports `files`, `strategies.base`. A batch's gradients are noisy, so these keep something of every entry of every
+task's gradient: m times the shared parameters in memory, and in the checkpoint. What is remembered belongs to
+parameters; the gradients of a batch's representation are others in each step.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from ..files import is_whole
 from .base import DirectionStrategy, Number, Strategy, TaskWeights, check_not_negative, one_of, positive
 
 FLOOR = 1e-8  # losses below count as this, so that they have a logarithm
@@ -75,7 +76,7 @@ class GradientCorrection(TrackingStrategy):
     for them, `w <- Proj(w - gamma_k (Y Y^T w + rho w))`, from equal weights. Direction: `sum_t w_t y_t`. `beta_k = beta
     / k^beta_power`, gamma_k likewise, in the k-th step of the task. Heads keep their own unweighted gradients.
 
-    beta, gamma, rho: as in the formulas, > 0, > 0 and >= 0.  beta_power, gamma_power: >= 0.
+    beta, gamma, rho: as in the formulas, > 0, > 0 and >= 0.  beta_power, gamma_power: >= 0. ValueError for others.
     normalise: "none", as printed; "loss": g_t is brought to the length L_t, as the authors' code does, so that gamma
         means the same for gradients of any length.
     Scale: mean direction multiplied by m (w sums to m).
@@ -179,7 +180,7 @@ class ExcessRisk(TrackingStrategy):
     sum_k E_t(k) / E_t(0))`. E_t(0) is the mean over the task's first `warm_up` steps, which leave weights as they are.
     Heads keep their own unweighted gradients.
 
-    eta: > 0, how fast weights follow.  warm_up: number of steps, 1 or more.
+    eta: > 0, how fast weights follow.  warm_up: number of steps, 1 or more. ValueError for others.
     Scale: weights sum to m.
     Source: He et al., Robust Multi-Task Learning with Excess Risks, 2024, equations 6, 7 and 9, and section 3.2 for the
     ratio; eta = 1 as in TorchJD. There the weights act on losses, and so on heads too. Departs from known code in that
@@ -196,7 +197,7 @@ class ExcessRisk(TrackingStrategy):
     def __init__(self, eta: Number = 1.0, warm_up: int = 1):
         super().__init__()
         self.eta = positive("eta", eta)
-        if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 1:
+        if not is_whole(warm_up, 1):
             raise ValueError(f"warm_up is {warm_up!r}; it is a number of steps, one or more.")
         self.warm_up = warm_up
 

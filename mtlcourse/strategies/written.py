@@ -4,7 +4,9 @@ Imports `strategies.base`, `strategies.reach`.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +15,27 @@ from .base import NonFinite, NonFiniteGradient, NonFiniteLoss
 from .reach import reach
 
 
-@contextlib.contextmanager
-def added_to(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """What is written to `.grad` inside is added, at the end, to what is there; after an error all is as before."""
-    earlier = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
-    for parameter, _ in earlier:
-        parameter.grad = None
-    try:
-        yield
-    except BaseException:
-        for parameter in parameters:
+class AddedTo:
+    """What is written to `.grad` inside is added, at the end, to what is there; after an error all is as before.
+
+    A class, since each step goes through it: a generator would cost more than what is done here.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]):
+        self.parameters = parameters
+
+    def __enter__(self) -> None:
+        self.earlier = [(parameter, found) for parameter in self.parameters if (found := parameter.grad) is not None]
+        for parameter, _ in self.earlier:
             parameter.grad = None
-        for parameter, gradient in earlier:
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        for parameter in () if error is None else self.parameters:
+            parameter.grad = None
+        for parameter, gradient in self.earlier:
+            if parameter.grad is not None:
+                gradient += parameter.grad
             parameter.grad = gradient
-        raise
-    for parameter, gradient in earlier:
-        if parameter.grad is not None:
-            gradient += parameter.grad
-        parameter.grad = gradient
 
 
 @contextlib.contextmanager
@@ -56,15 +61,37 @@ def length(gradients: Sequence[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms)) if len(kinds) == 1 else nn.utils.get_total_norm(gradients)
 
 
+def all_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether no entry is NaN or infinite.
+
+    By what a scaler of half precision looks with, which multiplies by one besides: a single call for all tensors of a
+    kind, where norms are a call each.
+    """
+    kinds: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        kinds.setdefault((real.device, real.dtype), []).append(real)
+    for (device, _), some in kinds.items():
+        found = torch.zeros((), device=device)
+        with torch.no_grad():
+            torch._amp_foreach_non_finite_check_and_unscale_(some, found, _one(device))
+        if found.item():
+            return False
+    return True
+
+
+@functools.cache
+def _one(device: torch.device) -> Tensor:
+    return torch.ones((), device=device)
+
+
 def check_written(learning: Sequence[nn.Parameter], scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> None:
-    """One number for all gradients: only if it is not finite, look for whose they are, and raise `NonFinite`."""
-    written = [p for p in learning if p.grad is not None]
-    gradients = [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in written]
-    norm = length(gradients).item()
-    if not norm < float("inf"):
-        bad = [id(p) for p, gradient in zip(written, gradients, strict=True) if not torch.isfinite(gradient).all()]
-        if bad:  # and not only large numbers, whose squares are infinite
-            raise culprit(bad, norm, scalars, auxiliary)
+    """One look at all gradients: only if an entry is not finite, look for whose it is, and raise `NonFinite`."""
+    written = {id(p): gradient for p in learning if (gradient := p.grad) is not None}
+    gradients = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in written.values()]
+    if not all_finite(gradients):
+        bad = [key for key, gradient in zip(written, gradients, strict=True) if not torch.isfinite(gradient).all()]
+        raise culprit(bad, length(gradients).item(), scalars, auxiliary)
 
 
 def culprit(bad: Sequence[int], value: float, scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> NonFinite:

@@ -1,8 +1,8 @@
 """Training on a source with labels and targets without: the step, and who judges.
 
-Imports `data`, `encoders`, `files`, `models`, `strategies`, `tasks`, and its folder's `evaluation`, `identity`, `loop`,
-`procedures`, `rates`, `samples`, `updates`. Nothing that trains gets more than a `DomainView`; `judge` is for those who
-hold the `DomainProblem`.
+Imports `batches`, `data`, `encoders`, `files`, `models`, `strategies`, `tasks`, and its folder's `evaluation`,
+`identity`, `loop`, `procedures`, `rates`, `samples`, `updates`. Nothing that trains gets more than a
+`DomainView`; `judge` is for those who hold the `DomainProblem`.
 """
 
 import inspect
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..batches import steps_of_epoch
 from ..data import DomainProblem, DomainView, Unlabelled
 from ..files import derived_seed
 from ..models import DomainModel
@@ -20,7 +21,7 @@ from ..strategies import NonFinite
 from ..tasks import Batch
 from .evaluation import Scores, directions
 from .identity import described
-from .loop import Run, fit, pick_device, steps_of
+from .loop import Run, fit, pick_device
 from .procedures import Setting
 from .rates import by_part, check_rates
 from .samples import Samples, scores_and_samples
@@ -79,7 +80,8 @@ class AdaptationStep:
         task "objective".
     The network of the model may change between epochs, as a search's does, so long as its parameters stay: those that
     a step does not reach are not moved.
-    Raises ValueError for batches of one, in which nothing can be compared.
+    Raises ValueError for batches of one, in which nothing can be compared; when it is called, `NonFinite` for a loss
+    that is NaN or infinite.
     """
 
     def __init__(self, view: DomainView, model: DomainModel, objective: Objective, *, batch_size: int, lr: float,
@@ -180,9 +182,9 @@ def make_adaptation_step(view: DomainView, model: DomainModel, objective: Object
     defaults = {name: parameter.default for name, parameter in inspect.signature(fit).parameters.items()}
     settings = defaults | setting.arguments
     model.to(pick_device(settings["device"]))
-    updates = settings["epochs"] * steps_of(view.source, settings["batch_size"], settings["drop_last"])
+    steps = steps_of_epoch(len(view.source.train), settings["batch_size"], settings["drop_last"])
     names = ("batch_size", "lr", "weight_decay", "optimizer", "precision", "clip", "lr_of")
-    return made(view, model, objective, updates=updates, seed=setting.seed,
+    return made(view, model, objective, updates=settings["epochs"] * steps, seed=setting.seed,
                 **{name: settings[name] for name in names}, **options)
 
 

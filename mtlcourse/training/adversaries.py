@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data import DomainView
-from ..files import part
+from ..files import is_whole, part
 from ..metrics import distances
 from ..models import DomainModel, Seen
 from ..tasks import Batch
@@ -121,7 +121,7 @@ class ClassifierDiscrepancy(nn.Module):
 
     def __init__(self, view: DomainView, model: DomainModel, repeats: Any = 2):
         super().__init__()
-        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        if not is_whole(repeats, 1):
             raise ValueError(f"repeats={repeats!r} is no number of updates; give a whole number from 1 upwards.")
         self.repeats = repeats
         with part("opponent"):

@@ -1,7 +1,7 @@
 """The methods that align domains by a distance between batches of features, one function each.
 
-Imports `metrics.distances`, `models`, `tasks`, and its folder's `adaptation`, `procedures`. A method is a procedure of
-`methods`: its keyword-only arguments are options of its name, as in "pc(weight=0.1)".
+Imports `files`, `metrics.distances`, `models`, `tasks`, and its folder's `adaptation`, `procedures`. A method is a
+procedure of `methods`: its keyword-only arguments are options of its name, as in "pc(weight=0.1)".
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data import DomainView
+from ..files import is_number
 from ..metrics import distances
 from ..models import DomainModel, Seen
 from ..tasks import Batch
@@ -60,7 +61,7 @@ def single(seen: Seen) -> Seen:
 
 def checked(weight: Any) -> float:
     """`weight` if it is a number of at least 0; else ValueError."""
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+    if not is_number(weight) or not 0 <= weight < float("inf"):
         raise ValueError(f"weight={weight!r} is no number from 0 upwards. It is lambda, what the distance between the "
                          "domains counts beside the source's loss.")
     return float(weight)

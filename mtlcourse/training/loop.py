@@ -15,15 +15,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..batches import check_sampled, check_sampling
+from ..batches import check_sampled, check_sampling, steps_of_epoch
 from ..encoders import size
-from ..files import canonical, content_hash, seed_everything
+from ..files import canonical, content_hash, is_whole, seed_everything
 from ..strategies import Strategy
 from ..tasks import Problem, epoch_of
 from .distributed import ALONE, Total, check_same
 from .evaluation import Scores, check_data, directions, evaluate
 from .identity import described, settings_of
-from .rates import check_rates, check_warmup, warmed
+from .rates import check_rates, check_schedule, check_warmup, schedulers, warmed
 from .samples import Samples, hash_data, scores_and_samples
 from .selection import Select, Selection
 from .state import State
@@ -83,8 +83,8 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
     at: where gradient strategies measure, see `Engine`.
     optimizer: "adam", "adamw", "sgd", "nesterov" (SGD with Nesterov momentum 0.9), or a function from parameter groups
         to an optimiser.
-    schedule: None, "cosine" (to zero over the epochs), "inverse" (see `inverse`), or a function from an optimiser to a
-        learning-rate scheduler, which is stepped after each epoch.
+    schedule: None, "cosine" (to zero over the epochs), "inverse" (see `rates.inverse`), or a function from an optimiser
+        to a learning-rate scheduler, which is stepped after each epoch.
     step: an object that makes one update from one batch, in place of the usual forward pass, strategy
         and optimiser; see `updates.Step`. `Run.config` then tells of that step's own strategy and optimiser.
     device: "auto" takes a CUDA device if there is one.  precision: "float32", "bfloat16" (autocast), "float16"
@@ -124,12 +124,13 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
     Raises `TrainingDiverged` for NaN and infinite losses, ValueError for settings that do not fit.
     """
     _check(problem, epochs, batch_size, schedule, sampling)
-    check_warmup(warmup, epochs * steps_of(problem, batch_size, drop_last))
-    if save_every is not None and save_every < 1:
-        raise ValueError(f"save_every is {save_every}, and must be at least 1.")
+    steps = steps_of_epoch(len(problem.train), batch_size, drop_last)
+    check_warmup(warmup, epochs * steps)
+    if save_every is not None and not is_whole(save_every, 1):
+        raise ValueError(f"save_every is {save_every!r}, and must be at least 1, a whole number of steps.")
     for what, shares in (("accumulate", accumulate), ("The number of processes", total.size)):
-        if not 1 <= shares <= batch_size:
-            raise ValueError(f"{what} is {shares}, and must be at least 1 and no more than the samples of a batch "
+        if not is_whole(shares, 1) or shares > batch_size:
+            raise ValueError(f"{what} is {shares!r}, and must be at least 1 and no more than the samples of a batch "
                              f"({batch_size}).")
     selection = Selection(select, patience, problem.tasks)
     device = pick_device(device)
@@ -161,7 +162,7 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
               **{name: value for name, value in (("warmup", warmup), ("sampling", sampling))
                  if value != UNUSUAL[name][0]}}
     state = State(problem, model, step, config, selection, checkpoint, total)
-    state.schedulers = _schedulers(schedule, step, epochs, steps_of(problem, batch_size, drop_last))
+    state.schedulers = schedulers(schedule, step.optimizers, epochs, steps)
     if resume:
         state.restore()
     if total.size > 1:
@@ -169,7 +170,7 @@ def fit(problem: Problem, model: nn.Module, strategy: Strategy | str = "ew", *, 
                    data=str([hash_data(problem, split) for split in ("train", "val", "test")]),
                    checkpoint=f"{state.epoch}, {state.updates}")
 
-    with _bar(problem, state.epoch, epochs, batch_size, drop_last, progress and total.rank == 0) as bar:
+    with _bar(problem, state.epoch, epochs, steps, progress and total.rank == 0) as bar:
         while state.epoch < epochs and not selection.is_over(state.epoch):
             model.train()
             state.begin_epoch()
@@ -210,23 +211,9 @@ def _check(problem: Problem, epochs: int, batch_size: int, schedule: str | Calla
     check_data(problem)
     check_sampled(problem.train, sampling)
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1.")
-    if not (schedule is None or schedule in ("cosine", "inverse") or callable(schedule)):
-        raise ValueError(f"schedule={schedule!r} is not known; use None, 'cosine', 'inverse', or a function of an "
-                         "optimiser.")
-
-
-def inverse(updates: int) -> float:
-    """`(1 + 0.001 p)^-0.75`, what is left of the learning rate after p updates, by the schedule "inverse".
-
-    It is set anew after each epoch, where the source counts single steps.
-    Source: Learning Architecture for Multiple Tasks in Transfer Learning, section 4.4.1.
-
-    >>> inverse(0), round(inverse(1_000), 2)
-    (1.0, 0.59)
-    """
-    return (1 + 0.001 * updates) ** -0.75
+        if not is_whole(value, 1):
+            raise ValueError(f"{name} is {value!r}; it must be at least 1, a whole number.")
+    check_schedule(schedule)
 
 
 def check_unusual(settings: Mapping[str, Any]) -> None:
@@ -235,25 +222,8 @@ def check_unusual(settings: Mapping[str, Any]) -> None:
         UNUSUAL[name][1](settings[name])
 
 
-def steps_of(problem: Problem, batch_size: int, drop_last: bool) -> int:
-    """How many updates an epoch has."""
-    return len(problem.train) // batch_size if drop_last else -(-len(problem.train) // batch_size)
-
-
-def _schedulers(schedule: str | Callable | None, step: Step, epochs: int, steps: int) -> list:
-    if schedule is None:
-        return []
-    if schedule == "cosine":
-        return [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) for optimizer in step.optimizers]
-    if schedule == "inverse":
-        return [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: inverse(epoch * steps))
-                for optimizer in step.optimizers]
-    return [schedule(optimizer) for optimizer in step.optimizers]
-
-
-def _bar(problem: Problem, done: int, epochs: int, batch_size: int, drop_last: bool, progress: bool) -> Any:
+def _bar(problem: Problem, done: int, epochs: int, steps: int, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    steps = steps_of(problem, batch_size, drop_last)
     return tqdm(total=epochs * steps, initial=done * steps, desc=problem.name, unit="step", leave=False,
                 disable=not progress)

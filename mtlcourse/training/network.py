@@ -21,7 +21,7 @@ Shared = Any  # a module, or modules, parameters, or names of either, in a seque
 
 
 class Network(nn.Module):
-    """A network of somebody's, as an engine sees a model, see `strategies.engine.SharingModel`.
+    """A network of somebody's, as an engine sees a model, see `strategies.known.SharingModel`.
 
     tasks: names.
     shared: what the tasks share, input side first: modules or parameters of the network, or their dotted names. A

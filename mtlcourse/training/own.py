@@ -1,6 +1,6 @@
 """One object for a loop of one's own: what stands between the losses and the next batch.
 
-Imports `files`, `strategies`, `tasks`, and its folder's `identity`, `loop`, `network`, `parts`, `updates`. Data,
+Imports `files`, `strategies`, `tasks`, and its folder's `identity`, `network`, `parts`, `rates`, `updates`. Data,
 forward pass and losses are the user's; the step is the one that `training.fit` takes.
 """
 
@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import unknown
+from ..files import is_whole
 from ..strategies import Strategy, TaskWeights, make
 from ..strategies.attended import learned
-from ..strategies.engine import SharingModel
+from ..strategies.known import SharingModel
 from ..tasks import Task
 from .identity import described
-from .loop import _schedulers
 from .network import Network, Shared
 from .parts import Parts
+from .rates import check_schedule, check_warmup, schedulers, warmed
 from .updates import make_step
 
 KINDS = ("classification", "regression")
@@ -52,10 +52,15 @@ class Loop:
         Strategies that look at modules (gradnorm, notice) see those in `shared`, in that order.
     at: "parameters", or "features": where the output of `cut` ends what is shared, see `Engine`.
     lr, weight_decay: 1e-3 and 0, where none are given.
+    lr_of: learning rates of some parts of `net`, by the names of modules or parameters in it, as
+        `{"trunk": 1e-4, "head": 1e-3}`, see `rates.by_part`; `lr` is that of all others.
+    warmup: so many updates at the beginning take a share of the learning rates that grows evenly, see `rates.warmed`;
+        of an optimiser that was given, too.
     optimizer: "adam", "adamw", "sgd", "nesterov", a function from parameter groups to an optimiser, or an optimiser,
         which holds all that learns in `net`; what the strategy learns is added to it.
-    schedule: "cosine" or "inverse", over so many `epochs`, or a function from an optimiser to a scheduler, which
-        `epoch_end` steps. A scheduler of one's own on `loop.optimizer` is one's own to step.
+    schedule, epochs: "cosine", which is at zero after so many `epochs`, "inverse" (see `rates.inverse`), or a function
+        from an optimiser to a scheduler. `epoch_end` steps it. A scheduler of one's own on `loop.optimizer` is one's
+        own to step.
     steps_per_epoch: calls of `step` in an epoch at most: whoever hears of the ends of epochs (dwa, a schedule, a
         model's hook) needs it, so that an `epoch_end()` that does not come is noticed.
     clip: largest norm of the whole gradient, once the strategy has combined it.
@@ -75,10 +80,11 @@ class Loop:
     def __init__(self, net: nn.Module, strategy: Strategy | str = "ew", *,
                  tasks: Sequence[str | Task] | Mapping[str, str] | None = None, shared: Shared = None,
                  cut: Any = None, at: str = "parameters", lr: float | None = None,
-                 weight_decay: float | None = None, optimizer: Any = "adam",
+                 weight_decay: float | None = None, lr_of: Mapping[str, float | int] | None = None,
+                 warmup: int = 0, optimizer: Any = "adam",
                  schedule: str | Callable | None = None, epochs: int | None = None, steps_per_epoch: int | None = None,
                  clip: float | None = None, accumulate: int = 1, precision: str = "float32", seed: int = 0):
-        if not isinstance(accumulate, int) or accumulate < 1:
+        if not is_whole(accumulate, 1):
             raise ValueError(f"accumulate is {accumulate!r}; it is the number of calls that make one update.")
         self.strategy = make(strategy) if isinstance(strategy, str) else strategy
         self.network: Network | None = None
@@ -92,8 +98,9 @@ class Loop:
             self.model = self.network = Network(net, [task.name for task in found], shared, cut, at == "features",
                                                 self.strategy.needs != "losses")
         if isinstance(optimizer, torch.optim.Optimizer):
-            if lr is not None or weight_decay is not None:
-                raise ValueError("lr and weight_decay are settings of the optimiser that was given; leave them out.")
+            if any(setting is not None for setting in (lr, weight_decay, lr_of)):
+                raise ValueError("lr, weight_decay and lr_of are settings of the optimiser that was given, of its "
+                                 "groups; leave them out.")
             optimizer = Taken(optimizer, self.strategy, self.network)
         elif not isinstance(optimizer, str) and not callable(optimizer):
             raise ValueError(f"optimizer is {type(optimizer).__name__}; a loop drives one: its name, a function that "
@@ -101,11 +108,14 @@ class Loop:
                              "and so learning rates, of their own in one optimiser.")
         self._step = make_step(found, self.model, self.strategy, at=at, lr=1e-3 if lr is None else lr,
                                weight_decay=weight_decay or 0.0, optimizer=optimizer, precision=precision, seed=seed,
-                               clip=clip)
+                               clip=clip, lr_of=lr_of)
         self.engine, self.optimizer, self.autocast = self._step.engine, self._step.optimizer, self._step.autocast
         self._parts = Parts(self._step, accumulate) if accumulate > 1 else None
         self._hears = self._who_hears(schedule)
-        self._schedulers = self._scheduled(schedule, epochs, steps_per_epoch)
+        self._schedulers = self._scheduled(schedule, epochs, steps_per_epoch, accumulate)
+        self._warmup = check_warmup(warmup, epochs * steps_per_epoch // accumulate if epochs and steps_per_epoch
+                                    else float("inf"))
+        self._asked = 0  # updates, those with it that half precision left out
         self.weights: TaskWeights | None = None
         self._steps_per_epoch, self._calls = steps_per_epoch if self._hears else None, 0
         self._sums: dict[str, float] = {}
@@ -147,7 +157,7 @@ class Loop:
             weights = (self._parts.add if self._parts else self._step.backward)(losses, extra)
             if weights is not None:
                 self.weights = weights
-                values = self._step.update(again)
+                values = self._update(again)
         finally:
             if self.network is not None:
                 self.network.outputs.clear()
@@ -166,6 +176,7 @@ class Loop:
         """Tell strategy, model and schedule that an epoch is over; returns its mean losses.
 
         Where losses came one a sample, the means are over samples, else over steps.
+        Raises RuntimeError where no step came since the last end.
         """
         if not self._calls:
             raise RuntimeError("epoch_end() was called, and no step since the last one; call it once after an epoch's "
@@ -177,6 +188,13 @@ class Loop:
         self._calls, self._sums, self._counts = 0, {}, {}
         self._looked_at.clear()
         return means
+
+    def _update(self, again: Callable | None) -> dict[str, float]:
+        self._asked += 1
+        if self._asked > self._warmup:
+            return self._step.update(again)
+        with warmed(self._step.optimizers, self._asked - 1, self._warmup):
+            return self._step.update(again)
 
     # --- the state ---
 
@@ -191,7 +209,7 @@ class Loop:
                                "gradients are in no state. Save after an update.")
         return {"strategy": described(self.strategy), "tasks": list(self.engine.tasks), "step": self._step.state_dict(),
                 "schedulers": [scheduler.state_dict() for scheduler in self._schedulers], "calls": self._calls,
-                "sums": dict(self._sums), "counts": dict(self._counts),
+                "asked": self._asked, "sums": dict(self._sums), "counts": dict(self._counts),
                 "known": None if self.network is None else self.network.known()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -206,6 +224,7 @@ class Loop:
         for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         self._calls, self._sums, self._counts = state["calls"], dict(state["sums"]), dict(state["counts"])
+        self._asked = state["asked"]
         self._looked_at.clear()
         if self._parts:
             self._parts.clear()
@@ -252,19 +271,18 @@ class Loop:
             return "The schedule"
         return type(self.model).__name__ if "on_epoch_end" in self._step.hooks else None
 
-    def _scheduled(self, schedule: str | Callable | None, epochs: int | None, steps_per_epoch: int | None) -> list:
-        if isinstance(schedule, str):
-            if schedule not in ("cosine", "inverse"):
-                raise ValueError(unknown("schedule", schedule, ("cosine", "inverse")) + " Or give a function of an "
-                                 "optimiser.")
-            if epochs is None or epochs < 1:
-                raise ValueError(f"schedule={schedule!r} needs to know how many epochs there will be: give epochs=6.")
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch is {steps_per_epoch}; it is the number of batches in an epoch.")
+    def _scheduled(self, schedule: str | Callable | None, epochs: int | None, steps_per_epoch: int | None,
+                   accumulate: int) -> list:
+        if check_schedule(schedule) == "cosine" and epochs is None:
+            raise ValueError("schedule='cosine' needs to know how many epochs there will be: give epochs=6.")
+        if epochs is not None and not is_whole(epochs, 1):
+            raise ValueError(f"epochs is {epochs!r}; it is the number of epochs that there will be.")
+        if steps_per_epoch is not None and not is_whole(steps_per_epoch, 1):
+            raise ValueError(f"steps_per_epoch is {steps_per_epoch!r}; it is the number of batches in an epoch.")
         if self._hears and steps_per_epoch is None:
             raise ValueError(f"{self._hears} must hear of the end of each epoch: give steps_per_epoch=len(batches), "
                              "and call loop.epoch_end() after them.")
-        return _schedulers(schedule, self._step, epochs or 1, steps_per_epoch or 1)
+        return schedulers(schedule, self._step.optimizers, epochs or 1, (steps_per_epoch or 1) / accumulate)
 
 
 def _tasks(tasks: Any) -> list[Any]:

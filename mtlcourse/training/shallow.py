@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from ..encoders import size
-from ..files import seed_everything
+from ..files import is_number, seed_everything
 from ..models.shallow import Losses, Shallow, Solution, collect, grid, path
 from ..models.shallow.losses import check_varies
 from ..tasks import Problem
@@ -54,7 +54,7 @@ def shallow(problem: Problem, build: Callable[[Problem], Shallow], strategy: Any
     if setting.asked:
         raise ValueError(f"{_called(setting)} is solved, not trained: {', '.join(setting.asked)} would do nothing. "
                          "Leave it out; validation picks the strength of the penalty.")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
+    if not is_number(tolerance) or not 0 < tolerance < 1:
         raise ValueError(f"tolerance={tolerance!r} is no number between 0 and 1.")
     check_data(problem)
     given = _strengths(strength)
@@ -105,7 +105,7 @@ def _strengths(strength: Any) -> list[float]:
         return []
     values = strength if isinstance(strength, list | tuple) else [strength]
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if not is_number(value) or not 0 <= value < math.inf:
             raise ValueError(f"strength={value!r} is no number from 0 upwards.")
     if not values:
         raise ValueError("strength is an empty list; give a number, several, or None for a grid.")

@@ -1,7 +1,7 @@
 """One update from one batch: the step that `training.fit` repeats, and a loop of one's own can.
 
-Imports `encoders`, `files`, `tasks`, `strategies`, `distributed`, `identity`, `rates`. Searches and staged procedures
-bring step objects of their own and reuse the loop around them.
+Imports `encoders`, `files`, `tasks`, `strategies`, `distributed`, `identity`, `network`, `rates`. Searches and staged
+procedures bring step objects of their own and reuse the loop around them.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from ..strategies.written import length
 from ..tasks import Batch, mean_losses
 from .distributed import ALONE, Total
 from .identity import described
+from .network import Network
 from .rates import by_part, check_rates
 
 
@@ -182,7 +183,7 @@ class StrategyStep:
         again: gives the losses of the same batch anew, for a strategy that looks at them once more after the update.
         Raises ValueError when such a strategy (FAMO) gets none, RuntimeError without a `backward` before it.
         """
-        strategy, values = self.engine.strategy, self.engine.losses
+        strategy = self.engine.strategy
         if not self.prepared:
             raise RuntimeError("update() takes the step that backward(losses) has prepared; call that first.")
         if strategy.looks_again and again is None:
@@ -204,11 +205,10 @@ class StrategyStep:
         if strategy.looks_again and not self.left_out:
             with torch.no_grad():
                 self.engine.look_again(again())
-        told = {}
-        for t, (name, value) in enumerate(zip(self.engine.tasks, values.tolist(), strict=True)):
-            if value == value:
-                told[name] = value
-                self.sums[t], self.counts[t] = self.sums[t] + value, self.counts[t] + 1
+        told = self.engine.told
+        for t, name in enumerate(self.engine.tasks):
+            if name in told:
+                self.sums[t], self.counts[t] = self.sums[t] + told[name], self.counts[t] + 1
         return told
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -245,7 +245,7 @@ class StrategyStep:
     def on_epoch_end(self, epoch: int, mean_losses: dict[str, float]) -> None:
         self.epoch = epoch
         if self.total.size > 1:
-            self.engine.agreement.known.clear()
+            self.engine.known.agreement.known.clear()
         self.sums, self.counts = [0.0] * len(self.sums), [0.0] * len(self.counts)
         values = [mean_losses.get(name, float("nan")) for name in self.engine.tasks]
         self.engine.strategy.on_epoch_end(torch.tensor(values, dtype=torch.float64))
@@ -302,7 +302,7 @@ def make_step(tasks: Sequence[Any], model: nn.Module, strategy: Strategy | str =
     else:
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [{"params": learning, "lr": lr, "weight_decay": weight_decay}]
-    groups = groups if lr_of is None else by_part(model, groups, lr_of)
+    groups = groups if lr_of is None else by_part(model.net if isinstance(model, Network) else model, groups, lr_of)
     forward = None
     if compile:
         forward = torch.compile(model, backend=compile if isinstance(compile, str) else "inductor")
@@ -399,7 +399,10 @@ def make_optimizer(optimizer: str | Callable, groups: list[dict[str, Any]], lr: 
 
 
 def autocast(device: torch.device, precision: str) -> Callable:
-    """What makes the context of one forward pass: nothing for float32, autocast otherwise."""
+    """What makes the context of one forward pass: nothing for float32, autocast otherwise.
+
+    precision: as in `training.fit`. Raises ValueError for another.
+    """
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     if precision == "float32":

@@ -166,6 +166,7 @@ def test_by_default_there_are_as_many_encoders_as_dsmtl_has():
 # --- refusals ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("kind", "options", "message"), [
+    (models.MMoE, {"experts": True}, "experts=True: the number of experts must be a whole number, at least 1"),
     (models.MMoE, {"experts": 0}, "experts=0: the number of experts must be a whole number, at least 1"),
     (models.CGC, {"shared": 0}, "shared=0: .* at least 1"),
     (models.CGC, {"own": -1}, "own=-1: .* at least 0"),

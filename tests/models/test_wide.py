@@ -41,3 +41,17 @@ def test_widening_multiplies_widths_only(wide: type, plain: type):
 def test_what_cannot_be_widened(model: type, options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         model(small(), **options)
+
+
+@pytest.mark.parametrize("model", [models.WideHPS, models.WideSTL])
+@pytest.mark.parametrize(("encoder", "message"), [
+    ("bert", "multiplies the widths, channels or features of an encoder, and 'bert' has none of these: its options are "
+             "layers, weights, vocab"),
+    ({"name": "bert", "layers": 1, "width": 8, "heads": 2}, "and 'bert' has none of these: its options are layers, "),
+    ({"name": "resnet", "depth": 34}, "and 'resnet' has none of these: its options are depth, weights, stem, pool. Na"),
+    ("mobilenet", "'mobilenet' has none of these: its options are weights. Name an encoder that has, such as .'name"),
+    ({"name": "tests.encoders.own:stages", "depth": 3}, "that of 'tests.encoders.own:stages' says none of these: let"),
+    ("bret", "Unknown encoder 'bret'. Known: bert, "), ({"widths": None}, "Unknown encoder 'None'")])
+def test_the_reason_is_the_encoders_own(model: type, encoder: str | dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        model(small(), encoder)

@@ -45,7 +45,10 @@ def test_unknown_names_and_options_show_the_known_ones():
     ("moco", {"beta": 0}, "beta is 0"), ("moco", {"rho": -1}, "rho is -1"), ("moco", {"normalise": "l2"}, "loss"),
     ("moco", {"gamma_power": -1}, "gamma_power is -1"), ("db-mtl", {"beta": 1}, "beta is 1"),
     ("db-mtl", {"power": -1}, "power is -1"), ("excess-mtl", {"eta": 0}, "eta is 0"),
-    ("excess-mtl", {"warm_up": 0}, "warm_up is 0"),
+    ("excess-mtl", {"warm_up": 0}, "warm_up is 0"), ("excess-mtl", {"warm_up": True}, "warm_up is True"),
+    ("stch", {"warm_up": True}, "warm_up is True"), ("rotograd-scale", {"burn_in": -1}, "burn_in is -1"),
+    ("rotograd-scale", {"burn_in": False}, "burn_in is False"),
+    ("notice", {"first": True}, "first=True"),
 ])
 def test_options_that_make_no_sense_are_refused(name, options, words):
     with pytest.raises(ValueError, match=words):

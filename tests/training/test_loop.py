@@ -373,8 +373,11 @@ def test_a_step_object_that_does_not_check_is_checked():
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"epochs": 0}, "epochs is 0; it must be at least 1"),
-    ({"schedule": "linear"}, "schedule='linear' is not known; use None, 'cosine', 'inverse', or a function"),
+    ({"epochs": 0}, "epochs is 0; it must be at least 1"), ({"epochs": True}, "epochs is True; it must be at least 1"),
+    ({"batch_size": True}, "batch_size is True; it must be at least 1, a whole number"),
+    ({"save_every": True}, "save_every is True, and must be at least 1, a whole number of steps"),
+    ({"accumulate": True}, "accumulate is True, and must be at least 1"),
+    ({"schedule": "linear"}, "Unknown schedule 'linear'. Known: inverse, cosine. Or give a function of an optim"),
     ({"optimizer": "lion"}, "Unknown optimizer 'lion'"), ({"strategy": "hps"}, "Unknown strategy 'hps'"),
     ({"precision": "half"}, "precision='half' is not known"), ({"at": "gates"}, "at='gates' is not known"),
     ({"batch_size": 0}, "batch_size is 0"),

@@ -92,7 +92,8 @@ def test_it_is_fit_to_the_bit_with_every_strategy(name, at):
     ({"weight_decay": 0.1, "optimizer": "adamw"}, {}), ({"optimizer": "nesterov"}, {}), ({"seed": 0, "clip": 0.2}, {}),
     ({"schedule": "cosine"}, {"epochs": EPOCHS}), ({"schedule": "inverse"}, {"epochs": EPOCHS}),
     ({"schedule": lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)}, {}),
-    ({"precision": "bfloat16"}, {})])
+    ({"precision": "bfloat16"}, {}), ({"warmup": 5}, {}), ({"warmup": 8, "schedule": "cosine"}, {"epochs": EPOCHS}),
+    ({"warmup": 5, "schedule": "inverse", "clip": 0.2, "weight_decay": 0.1}, {})])
 @pytest.mark.parametrize("strategy", ["gradnorm", "rlw"])
 def test_it_has_the_settings_of_fit(strategy, options, own):
     net = built()
@@ -104,6 +105,47 @@ def test_it_has_the_settings_of_fit(strategy, options, own):
 
     looped(loop, net, losses=losses)
     assert torch.equal(flat(net), flat(fitted(strategy, **options).model))
+
+
+@pytest.mark.parametrize("strategy", ["ew", "gradnorm", "famo"])
+@pytest.mark.parametrize("options", [{}, {"warmup": 5, "schedule": "cosine"}])
+def test_parts_have_the_learning_rates_that_fit_gives_them(strategy, options):
+    run = fitted(strategy, lr_of={"shared": 0.01, "heads": 0.1, "heads.size": 0.2}, **options)
+    net = built()
+    loop = Loop(net, strategy, tasks=KINDS, shared="trunk", lr=0.05, steps_per_epoch=3, epochs=EPOCHS,
+                lr_of={"trunk": 0.01, "outputs": 0.1, "outputs.size": 0.2}, **options)
+    assert {0.01, 0.1, 0.2} <= {group["initial_lr" if options else "lr"] for group in loop.optimizer.param_groups}
+    looped(loop, net)
+    assert torch.equal(flat(net), flat(run.model))
+    model = built(models.HPS)
+    looped(Loop(model, strategy, lr=0.05, steps_per_epoch=3, epochs=EPOCHS, lr_of={"encoder": 0.01, "heads": 0.1,
+                                                                                  "heads.size": 0.2}, **options), model)
+    assert torch.equal(flat(model), flat(run.model))
+
+
+def test_the_rates_of_an_optimiser_that_is_there_are_warmed_and_put_back():
+    net, batch = built(), next(PROBLEM.train.batches(BATCH))
+    groups = [{"params": net.trunk.parameters()}, {"params": net.outputs.parameters(), "lr": 0.4}]
+    optimizer = torch.optim.SGD(groups, 0.1)
+    loop, seen = Loop(net, "ew", tasks=KINDS, optimizer=optimizer, warmup=3, accumulate=2), []
+    optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append([g["lr"] for g in optimizer.param_groups]))
+    for _ in range(10):
+        loop.step(losses_of(net, batch))
+        assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.4]
+    assert seen == [pytest.approx([0.1 * share, 0.4 * share]) for share in (0.25, 0.5, 0.75, 1, 1)]
+
+
+def test_a_schedule_counts_updates_and_not_calls():
+    """As in `fit`, where parts of a batch are no steps."""
+    def rate_after(**options):
+        net, batch = built(), next(PROBLEM.train.batches(BATCH))
+        loop = Loop(net, "ew", tasks=KINDS, schedule="inverse", lr=1.0, optimizer="sgd", **options)
+        for _ in range(options["steps_per_epoch"]):
+            loop.step(losses_of(net, batch))
+        loop.epoch_end()
+        return loop.optimizer.param_groups[0]["lr"]
+
+    assert rate_after(steps_per_epoch=2) == rate_after(steps_per_epoch=4, accumulate=2) == (1 + 0.002) ** -0.75
 
 
 @pytest.mark.parametrize("name", ["ew", "uw", "pcgrad", "gradnorm", "famo", "rlw", "db-mtl"])
@@ -229,7 +271,7 @@ def test_a_gradient_that_is_not_finite_is_found_in_parts_too():
 def test_what_is_saved_in_the_middle_goes_on_to_the_bit(name, kind, tmp_path):
     def loop_of(net):
         strategy = Chain(*map(make, name)) if isinstance(name, tuple) else name
-        return Loop(net, strategy, lr=0.05, schedule="cosine", epochs=4, steps_per_epoch=3, clip=1.0,
+        return Loop(net, strategy, lr=0.05, schedule="cosine", epochs=4, steps_per_epoch=3, clip=1.0, warmup=6,
                     **({"tasks": KINDS, "cut": "trunk"} if kind is Own else {}))
 
     batches = list(PROBLEM.train.batches(BATCH))

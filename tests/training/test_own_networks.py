@@ -236,7 +236,16 @@ def made(net=None, strategy="pcgrad", **options):
     ({"optimizer": "adamm"}, "Unknown optimizer 'adamm'"),
     ({"schedule": "linear"}, "Unknown schedule 'linear'. Known: inverse, cosine. Or give a function"),
     ({"schedule": "cosine", "steps_per_epoch": 3}, "needs to know how many epochs"),
+    ({"epochs": 0}, "epochs is 0; it is the number of epochs"),
+    ({"lr_of": {"trnk": 0.1}}, "Unknown part of Vision in lr_of 'trnk'. Known: trunk"),
+    ({"lr_of": {"encoder": 0.1}}, "Unknown part of Vision in lr_of 'encoder'. Known: "),  # nobody says what heads are
+    ({"lr_of": {"trunk": 0}}, r"lr_of\['trunk'\] is 0; it must be a positive number"),
+    ({"warmup": -1}, "warmup is -1; it must be a whole number of steps"),
+    ({"warmup": 6, "steps_per_epoch": 3, "epochs": 2}, "warmup is 6 steps, and the training has 6"),
+    ({"warmup": 3, "steps_per_epoch": 3, "epochs": 2, "accumulate": 2}, "warmup is 3 steps, and the training has 3"),
     ({"steps_per_epoch": 0}, "steps_per_epoch is 0; it is the number of batches"),
+    ({"accumulate": True}, "accumulate is True; it is the number of calls"),
+    ({"steps_per_epoch": True}, "steps_per_epoch is True; it is the number of batches"),
     ({"accumulate": 0}, "accumulate is 0; it is the number of calls"),
     ({"clip": 0.0}, "clip is .*; it must be a positive number"),
     ({"strategy": "pcgard"}, "Unknown strategy 'pcgard'"),
@@ -261,8 +270,10 @@ def test_one_optimiser_drives_all():
     net = Vision()
     with pytest.raises(ValueError, match="does not hold 'depth.weight', which learns. A loop drives one optimiser"):
         made(net, optimizer=torch.optim.SGD(net.trunk.parameters(), lr=0.1))
-    with pytest.raises(ValueError, match="lr and weight_decay are settings of the optimiser that was given"):
+    with pytest.raises(ValueError, match="lr, weight_decay and lr_of are settings of the optimiser that was gi"):
         made(net, optimizer=torch.optim.SGD(net.parameters(), lr=0.1), lr=0.1)
+    with pytest.raises(ValueError, match="lr, weight_decay and lr_of are settings of the optimiser that was gi"):
+        made(net, optimizer=torch.optim.SGD(net.parameters(), lr=0.1), lr_of={"trunk": 0.1})
     strategy = make("uw").bind(["depth", "kind"])
     with pytest.raises(ValueError, match="The optimiser holds parameters of this UncertaintyWeighting already"):
         made(net, strategy, optimizer=torch.optim.SGD([*net.parameters(), *strategy.parameters()], lr=0.1))

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlcourse import data, methods, models
-from mtlcourse.batches import epoch_of, samples_of_epoch
+from mtlcourse.batches import epoch_of, samples_of_epoch, steps_of_epoch
 from mtlcourse.files import seed_everything
 from mtlcourse.tasks import Problem, TensorSplit
 from mtlcourse.training import fit
-from mtlcourse.training.loop import steps_of
 from tests.problems import small
 
 LENGTHS = {"a": 41, "b": 20, "c": 3}
@@ -133,7 +132,7 @@ def test_steps_and_samples_are_counted(sampling, samples, monkeypatch):
 
     monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     run = train(sampling=sampling)
-    assert run.cost["steps"] == 3 * steps_of(problem(), 8, False) == bars[0].total == bars[0].n == 15
+    assert run.cost["steps"] == 3 * steps_of_epoch(len(problem().train), 8) == bars[0].total == bars[0].n == 15
     assert run.cost["samples"] == 3 * samples
     assert set(run.history.query("split == 'train' and epoch == 3")["task"]) == {"kind", "size", "big"}
 

@@ -1,12 +1,14 @@
 """The data doctor: what in a problem's data makes results mean something else than they seem to.
 
-Imports `tasks`, its parent folder's `datasets`, `domains`. `reading` goes through each split once, `numbers` and `seen`
-keep what passes by, and `inputs`, `labels`, `overlap`, `pairs`, `pixels`, `known` say what follows; `report` holds it.
+Imports `files`, `tasks`, its parent folder's `datasets`, `domains`. `reading` goes through each split once, `numbers`
+and `seen` keep what passes by, and `inputs`, `labels`, `overlap`, `pairs`, `pixels`, `known` say what follows; `report`
+holds it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ...files import is_whole
 from ...tasks import Problem
 from ..datasets import DatasetSplit
 from ..domains import DomainProblem
@@ -48,7 +50,7 @@ def check(problem: Any, limit: Any = None, names: Mapping[str, Sequence[str]] | 
     if not isinstance(problem, Problem | DomainProblem):
         raise TypeError(f"{type(problem).__name__} is no problem: give what data.load or data.domains returns, or a "
                         "Problem of your own.")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (not is_whole(limit, 1)):
         raise ValueError(f"limit={limit!r}: a number of samples of each split, at least 1, or None for all.")
     absent = [split for split in SPLITS if getattr(problem, split) is None]
     if absent:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ...files import derived_seed
+from ...files import derived_seed, is_number
 
 Picks = list[int]  # an option's number for each choice
 
@@ -110,7 +110,7 @@ class Reinforce:
     def __init__(self, options: Sequence[int], seed: int = 0, lr: float | int = 0.01, decay: float | int = 0.8,
                  bonus: float | int = 0.0):
         for name, value, low, high in (("lr", lr, 0, math.inf), ("decay", decay, 0, 1), ("bonus", bonus, 0, math.inf)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
+            if not is_number(value) or not low <= value < high:
                 raise ValueError(f"{name}={value!r} of the controller is no number of at least {low}"
                                  + (f" and below {high}." if high == 1 else "."))
         with torch.random.fork_rng(devices=[]):

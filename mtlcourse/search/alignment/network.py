@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...data import DomainView
 from ...encoders import StagedEncoder
-from ...files import part
+from ...files import is_number, part
 from ...models.aligned import DomainModel, Seen
 from .space import BACKBONE, SIZES, AlignmentSpace, Configuration, cell
 
@@ -56,7 +56,7 @@ class AlignmentNetwork(DomainModel):
                  tied: Any = False, dropout: float | int = 0.1):
         super().__init__(view, encoder)
         self.space = AlignmentSpace(cells, tied)
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        if not is_number(dropout) or not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout!r} is no rate from 0 to below 1.")
         if self.width < 2**self.space.cells:
             raise ValueError(f"The backbone has {self.width} features, and {self.space.cells} cells may halve them as "

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...data import DomainView
 from ...encoders import size
-from ...files import unknown
+from ...files import is_whole, unknown
 from ...tasks import Batch
 from ...training import AdaptationStep, Run, Setting, make_adaptation_step
 from ...training.adaptation import Objective
@@ -171,7 +171,7 @@ def aas(view: DomainView, build: Callable[[DomainView], AlignmentNetwork], strat
     if configuration is not None and controller != "fixed":
         raise ValueError(f"A configuration is given, and controller={controller!r} picks its own: add "
                          "controller=fixed.")
-    if isinstance(extra, bool) or not isinstance(extra, int) or extra < 0:
+    if not is_whole(extra, 0):
         raise ValueError(f"extra={extra!r} is no number of updates; give a whole number from 0 upwards.")
     if extra and reward == "epoch":
         raise ValueError(f"extra={extra} asks for rewards of configurations that no epoch has trained; they can only "

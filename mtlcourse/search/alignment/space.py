@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...files import unknown
+from ...files import is_whole, unknown
 
 SIZES = ("same", "half")  # of a cell's fully connected layer, against the cell's input
 SKIPS = ("input", "linear", "norm")  # where its skip connection starts: cell input, fully connected layer, batch norm
@@ -54,7 +54,7 @@ class AlignmentSpace:
     tied: Any = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.cells, bool) or not isinstance(self.cells, int) or self.cells < 1:
+        if not is_whole(self.cells, 1):
             raise ValueError(f"cells={self.cells!r} is no number of cells; give a whole number from 1 upwards.")
         if not isinstance(self.tied, bool):
             raise ValueError(f"tied={self.tied!r} is neither True nor False.")
@@ -85,7 +85,7 @@ class AlignmentSpace:
 
         Raises IndexError for a number that is none.
         """
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self):
+        if not is_whole(number) or not 0 <= number < len(self):
             raise IndexError(f"There is no configuration {number!r}: the space has {len(self)}, numbered from 0.")
         picks = []
         for options in reversed(self.choices.values()):
@@ -115,7 +115,7 @@ class AlignmentSpace:
         Raises ValueError for a number that is none, for choices that are not there or lacking, and for unknown options,
         naming the known ones.
         """
-        if isinstance(configuration, int) and not isinstance(configuration, bool) and 0 <= configuration < len(self):
+        if is_whole(configuration) and 0 <= configuration < len(self):
             return self[configuration]
         if not isinstance(configuration, Mapping):
             raise ValueError(f"configuration={configuration!r} is neither a number from 0 to {len(self) - 1} nor a "

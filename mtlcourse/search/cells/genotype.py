@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ...files import unknown
+from ...files import is_whole, unknown
 from .operations import NONE, OPERATIONS, SKIP
 
 Edges = Sequence[Sequence[Sequence[Any]]]  # for each node what comes in: (operation, state it comes from)
@@ -77,7 +77,7 @@ class CellSpace:
 
     def __post_init__(self):
         object.__setattr__(self, "operations", tuple(self.operations))
-        if not isinstance(self.nodes, int) or self.nodes < 1:
+        if not is_whole(self.nodes, 1):
             raise ValueError(f"nodes={self.nodes!r}: a cell needs at least one node.")
         for operation in self.operations:
             if operation not in OPERATIONS:

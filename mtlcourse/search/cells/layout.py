@@ -1,8 +1,12 @@
-"""Where the cells of a network stand: their kind, channels and map sides. Imports `search.cells.operations`."""
+"""Where the cells of a network stand: their kind, channels and map sides.
+
+Imports `files`, `search.cells.operations`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...files import is_whole
 from .operations import halved, sides
 
 
@@ -47,7 +51,7 @@ def layout(cells: int, channels: int, nodes: int, stem: int, input_shape: Sequen
         raise ValueError(f"Cells need images (channels, height, width); this problem has inputs of shape "
                          f"{tuple(input_shape)}.")
     for name, value in (("cells", cells), ("channels", channels), ("nodes", nodes), ("stem", stem)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_whole(value, 1):
             raise ValueError(f"{name}={value!r} must be a whole number from 1 upwards.")
     places: list[Place] = []
     width, incoming = channels, (stem * channels, stem * channels)

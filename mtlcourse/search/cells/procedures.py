@@ -1,6 +1,6 @@
 """`darts`, `e2rnas` and random cells: a search in a supernet, then a network of what was found, trained afresh.
 
-Imports `files`, `strategies`, `tasks`, `training`, `search.bilevel`, `search.searching` and its folder.
+Imports `batches`, `files`, `strategies`, `tasks`, `training`, `search.bilevel`, `search.searching` and its folder.
 """
 
 import math
@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ...files import derived_seed, seed_everything, unknown
+from ...batches import steps_of_epoch
+from ...files import derived_seed, is_number, is_whole, seed_everything, unknown
 from ...strategies import make
 from ...tasks import Problem
 from ...training import Run
@@ -129,7 +130,7 @@ def random_cells(problem: Problem, build: Callable[[Problem], CellSearch], strat
     Source: asked for by L. Li, A. Talwalkar, Random Search and Reproducibility for Neural Architecture Search, UAI
     2019, where random search in the space of DARTS did as well as DARTS.
     """
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+    if not is_whole(draws, 1):
         raise ValueError(f"draws={draws!r} must be a whole number from 1 upwards.")
     epochs_of(retrain, setting)
     model = build(problem)
@@ -194,8 +195,7 @@ def _search(problem: Problem, model: CellSearch, setting: Setting, make_step: St
     settings = settings_of(setting)
     lower = lower_step(problem, model, make("ew"), setting)
     batch = settings["batch_size"]
-    steps = (epochs - warm_up) * max(1, len(below.train) // batch if settings["drop_last"] else
-                                     math.ceil(len(below.train) / batch))
+    steps = (epochs - warm_up) * max(1, steps_of_epoch(len(below.train), batch, settings["drop_last"]))
     step = make_step(lower, model, above, {
         "batch_size": batch, "seed": setting.seed, "lr": PATH / steps if architecture_lr is None else architecture_lr,
         "weight_decay": 1e-3, "optimizer": architecture_adam, "warm_up": warm_up, "drop_last": settings["drop_last"]})
@@ -266,7 +266,7 @@ def sizes_of(resources: Resources, genotype: Genotype) -> dict[str, Any]:
 
 def epochs_of(retrain: float | int, setting: Setting) -> int:
     """Epochs of retraining. Raises ValueError for a multiple that is none."""
-    if isinstance(retrain, bool) or not isinstance(retrain, int | float) or not 0 < retrain < math.inf:
+    if not is_number(retrain) or not 0 < retrain < math.inf:
         raise ValueError(f"retrain={retrain!r} is no multiple of the budget's epochs; 4 retrains four times as long as "
                          "the search.")
     return max(1, round(retrain * settings_of(setting)["epochs"]))

@@ -3,6 +3,7 @@
 Imports `tasks` and its folder.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,8 +82,15 @@ class CellSearch(CellSupernet):
                           allowed=self.space.strongest(self.alphas(), KEPT[stage]), skip_dropout=SKIP_DROPOUT[stage])
 
 
+_SIGNATURE = inspect.signature(CellSearch)
+# What those below take, for whoever asks which options there are: all but `on`, which each of them sets itself.
+_WITHOUT_ON = _SIGNATURE.replace(parameters=[one for name, one in _SIGNATURE.parameters.items() if name != "on"])
+
+
 class ProgressiveSearch(CellSearch):
     """`CellSearch` on P-DARTS."""
+
+    __signature__ = _WITHOUT_ON
 
     def __init__(self, problem: Problem, **options: Any):
         super().__init__(problem, on="p-darts", **options)
@@ -90,6 +98,8 @@ class ProgressiveSearch(CellSearch):
 
 class PartialSearch(CellSearch):
     """`CellSearch` on PC-DARTS."""
+
+    __signature__ = _WITHOUT_ON
 
     def __init__(self, problem: Problem, **options: Any):
         super().__init__(problem, on="pc-darts", **options)

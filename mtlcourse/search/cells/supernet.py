@@ -1,4 +1,7 @@
-"""The supernet of cells: every edge a mixture of all its operations. Imports `models`, `tasks` and its folder."""
+"""The supernet of cells: every edge a mixture of all its operations.
+
+Imports `files`, `models`, `tasks` and its folder.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ...files import part
+from ...files import is_number, is_whole, part
 from ...models import MTLModel
 from ...tasks import Problem
 from .fan import Fan
@@ -107,9 +110,9 @@ class CellSupernet(MTLModel):
         super().__init__(problem)
         self.space = CellSpace(nodes, tuple(operations))
         self.places = layout(cells, channels, nodes, stem, problem.input_shape)
-        if isinstance(partial, bool) or not isinstance(partial, int) or partial < 1 or channels % partial:
+        if not is_whole(partial, 1) or channels % partial:
             raise ValueError(f"partial={partial!r} must be a whole number that divides channels={channels}.")
-        if not 0 <= skip_dropout < 1:
+        if not is_number(skip_dropout) or not 0 <= skip_dropout < 1:
             raise ValueError(f"skip_dropout={skip_dropout!r} must be from 0 to below 1.")
         self.partial, self.skip_dropout, self.epochs, self.warm_up = partial, skip_dropout, 1, 0
         names = self._names(allowed)
