@@ -1,10 +1,12 @@
 """A model of somebody else's in stages: followed once on the meta device, and cut where modules end.
 
 Imports `files`, `staged`, `tape`. The model may branch and join as it likes between two cuts, and may do anything
-that torch can do to a tensor; at a cut there must be one tensor, from which all that comes behind is computed.
+that torch can do to a tensor; at a cut there must be one tensor, from which all that comes behind is computed, but
+for what needs constants alone.
 """
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -68,6 +70,7 @@ def from_module(model: nn.Module, cuts: Sequence[str], input_shape: Sequence[int
     input_shape, dtype: of the samples, see `StagedEncoder`.
     The model is followed, without computing anything, and sizes that grow with the batch grow with every batch; all
     other sizes, dtypes, and what Python decides by them, stay as they are with samples of this shape.
+    What is computed from constants alone, as positions, is computed by each stage that needs it.
     Raises ValueError for cuts that are not there, out of order, never reached, reached twice or not one tensor, for a
     value besides the cut's that is needed behind it (a skip connection, a mask), for parameters in two stages, and
     for models that cannot be followed.
@@ -100,7 +103,9 @@ def _checked(model: nn.Module, cuts: Any) -> list[str]:
     modules = dict(model.named_modules(remove_duplicate=False))
     for cut in cuts:
         if cut not in modules:
-            raise ValueError(unknown(f"module of {type(model).__name__}", cut, modules))
+            near = get_close_matches(cut, modules, 8) or [name for name, _ in model.named_children()]
+            raise ValueError(unknown(f"module of {type(model).__name__}", cut, near) + " These are "
+                             f"{len(near)} of {len(modules)}; model.named_modules() has all.")
         if list(cuts).count(cut) > 1:
             raise ValueError(f"Cut {cut!r} is named twice; one stage ends there.")
     return list(cuts)
@@ -121,10 +126,10 @@ def _followed(model: nn.Module, cuts: list[str], x: Tensor, training: bool) -> T
 
 
 def _check_apart(stages: Sequence[nn.Module], cuts: Sequence[str]) -> None:
-    """Raise ValueError for a parameter or buffer in two stages."""
+    """Raise ValueError for a parameter or buffer in two stages; buffers that no state has are constants, and may be."""
     homes: dict[int, str] = {}
     for stage, cut in zip(stages, cuts, strict=True):
-        for name, tensor in [*stage.named_parameters(), *stage.named_buffers()]:
+        for name, tensor in stage.state_dict(keep_vars=True).items():
             other = homes.setdefault(id(tensor), cut)
             if other != cut:
                 raise ValueError(f"{name!r} is used before cut {other!r} and again before {cut!r}: a weight belongs to "

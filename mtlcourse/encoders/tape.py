@@ -125,9 +125,11 @@ class Tape(TorchFunctionMode):
         self.model, self.cuts = copy.deepcopy(model, without_values).train(training), list(cuts)
         own = [*self.model.named_parameters(), *self.model.named_buffers()]
         self.names = {id(tensor): name for name, tensor in own}
+        self.buffers = {id(tensor) for tensor in self.model.buffers()}
         self.programs: list[Program] = []
         self.ended: list[str] = []
         self.inside, self.calls, self.known = 0, [], {}  # type: ignore[var-annotated]
+        self.drawn, self.constants = 0, {}  # type: ignore[var-annotated]
         self.kept: list[Any] = []  # a tensor that is gone could lend its id to another
         modules = dict(self.model.named_modules(remove_duplicate=False))
         ends = {id(modules[cut]): cut for cut in cuts}
@@ -158,15 +160,17 @@ class Tape(TorchFunctionMode):
     # --- what is called ---
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
+        before, named = self.drawn, kwargs or {}
+        result = function(*args, **named)
+        self.drawn += _draws(function)
         if not self.inside and not self._over:
-            named = kwargs or {}
             if any(isinstance(part, Tensor) for part in _leaves(result)) or (
                     result is None and any(isinstance(part, Tensor) for part in _leaves([args, named]))):
-                self._note(function, args, named, result)
+                self._note(function, args, named, result, self.drawn == before)
         return result
 
     def _module(self, name: str, forward: Callable, whole: bool, cut: str | None, *args: Any, **named: Any) -> Any:
+        before = self.drawn
         if self.inside or not whole:
             result = forward(*args, **named)
         else:
@@ -177,18 +181,29 @@ class Tape(TorchFunctionMode):
             finally:
                 self.inside -= 1
             if not self._over:
-                self._note(name, args, named, result)
+                weightless = not any(True for _ in self.model.get_submodule(name).parameters())
+                self._note(name, args, named, result, weightless and self.drawn == before)
         if cut is not None:
             self._end(cut, result)
         return result
 
-    def _note(self, target: str | Callable, args: tuple, named: dict[str, Any], result: Any) -> None:
-        call = Call(target, ((), {}))
+    def _note(self, target: str | Callable, args: tuple, named: dict[str, Any], result: Any, sure: bool) -> None:
+        """Write down a call. sure: it has no weights and throws no dice, so from constants it makes constants, which a
+        later stage that needs them makes once more: positions, angles, masks that look at no sample.
+        """
+        call, taken = Call(target, ((), {})), [part for part in _leaves([args, named]) if isinstance(part, Tensor)]
+        constant = sure and all(self._constant(part) or id(part) in self.buffers for part in taken)
         self.calls.append(Call(target, _mapped(lambda part: self._written(part, call), (args, named))))
-        self.kept.append(result)
+        self.kept += [result, *taken]
         for path, part in _paths(result):
             if isinstance(part, Tensor) and self.known.get(id(part), (None,))[0] != len(self.programs):
                 self.known[id(part)] = (len(self.programs), Value(len(self.calls), path), call)
+                if constant:
+                    self.constants[id(part)] = (part._version, (target, args, named, result, sure))
+
+    def _constant(self, tensor: Tensor) -> bool:
+        """Whether it was made from constants, and nothing was written into it since."""
+        return id(tensor) in self.constants and self.constants[id(tensor)][0] == tensor._version
 
     def _written(self, part: Any, call: Call) -> Any:
         """How an argument of `call` is written down."""
@@ -202,7 +217,10 @@ class Tape(TorchFunctionMode):
             raise Uncuttable(f"{call} takes a tensor of shape {tuple(part.shape)} that is neither computed from the "
                              "input nor a parameter or buffer of the model; make it a buffer.")
         stage, value, maker = self.known[id(part)]
-        if stage != len(self.programs):
+        if stage != len(self.programs) and self._constant(part):
+            self._note(*self.constants[id(part)][1])
+            value = self.known[id(part)][1]
+        elif stage != len(self.programs):
             made = "The model's input" if maker is None else f"What {maker} gives"
             cut = self.cuts[len(self.programs) - 1]
             raise Uncuttable(f"{made}, of shape {tuple(part.shape)}, is needed behind cut {cut!r} as well, by {call}, "
@@ -248,6 +266,13 @@ class Tape(TorchFunctionMode):
         self._begin(z)
 
 
+def _draws(function: Callable) -> bool:
+    """Whether a function of torch's gives something else with another seed."""
+    operator = getattr(torch.ops.aten, getattr(function, "__name__", "").strip("_"), None)
+    return any(torch.Tag.nondeterministic_seeded in getattr(operator, overload).tags
+               for overload in getattr(operator, "overloads", list)())
+
+
 # --- three batches ------------------------------------------------------------------------------------
 
 def merged(tapes: Sequence[Tape], samples: Sequence[int]) -> list[Program]:
@@ -289,6 +314,9 @@ def _grown(parts: Sequence[Any], samples: Sequence[int], call: Call) -> Any:
         found = Growing(each, parts[0] - each * samples[0])
         if all(found.each * k + found.more == part for k, part in zip(samples, parts, strict=True)):
             return found
+    if not isinstance(first, int | float):
+        raise Uncuttable(f"{call} takes a {type(first).__name__}, which is not the same from one pass to the next: "
+                         "have the model make none, as with use_cache=False in a configuration of transformers.")
     raise Uncuttable(f"{call} takes {parts[0]!r} with {samples[0]} samples and {parts[1]!r} with {samples[1]}; only "
                      "sizes that grow in proportion can be followed.")
 

@@ -1,5 +1,7 @@
 """Ten tasks of a robot: what is stored, what is collected, and how often a policy gets them done."""
 
+import dataclasses
+import math
 import types
 import warnings
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcourse import data, methods, models, safety
+from mtlcourse import data, methods, models, safety, strategies
 from mtlcourse.data import mt10, robot
 from mtlcourse.data.robot import TASKS, Episode
 from mtlcourse.training import directions, evaluate
@@ -76,7 +78,7 @@ def test_it_says_what_it_is():
     ({"test": 3}, "test are 3, and there are 2"), ({"val": 0}, "val=0: a split needs"),
     ({"noise": 0.2}, "have noise=0.1 and seed=0, not 0.2 and 0"), ({"seed": 1}, "not 0.1 and 1"),
     ({"noise": -1.0}, "noise=-1.0 must be"), ({"noise": True}, "noise=True must be"),
-    ({"episodes": 0}, "episodes=0: the probe needs"), ({"episodes": True}, "episodes=True: the probe needs")])
+    ({"episodes": -1}, "episodes=-1: the probe needs"), ({"episodes": True}, "episodes=True: the probe needs")])
 def test_what_is_refused(options, said):
     with pytest.raises(ValueError, match=said):
         data.load("mt10", **options)
@@ -89,6 +91,7 @@ def test_without_the_simulator_success_is_left_out(absent):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert data.describe("mt10").probes == {}
+        assert data.load("mt10", episodes=0).probes == {}  # nobody asked for it, so nothing is missing
 
 
 def test_without_the_simulator_nothing_is_collected(absent, tmp_path):
@@ -171,6 +174,26 @@ def test_the_probe_asks_the_model_and_counts(monkeypatch):
     assert found == {task: {"success": 0.5} for task in TASKS}
     assert asked[:4] == [("reach", robot.goal_seed(3, "reach", "test", number)) for number in range(4)]
     assert len(set(asked)) == 40
+
+
+# --- by name --------------------------------------------------------------------------------------------------------
+
+CELLS, SHALLOW = "Cells need images", "has 4 numbers a sample, and a shallow method one column of weights a task"
+REFUSED = {"mtan": "MTAN needs maps", "afa": "AFA needs maps", "srdml": "SRDML takes one output a task",
+           "darts": CELLS, "p-darts": CELLS, "pc-darts": CELLS, "e2rnas": CELLS, "random-cells": CELLS,
+           "lasso": SHALLOW, "l21": SHALLOW, "rmtl": SHALLOW, "mtrl": SHALLOW, "theta": SHALLOW}
+
+
+@pytest.mark.parametrize("method", [*methods.names(), *(f"hps+{strategy}" for strategy in strategies.names())])
+def test_methods_run_by_name_or_say_why_not(method):
+    small = dataclasses.replace(load(widths=(8, 8), train=1, val=1, test=1), probes={})
+    if method in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[method]):
+            methods.run(method, small, budget="smoke", progress=False)
+        return
+    run = methods.run(method, small, budget="smoke", progress=False)
+    assert set(run.metrics) == set(TASKS) and all(math.isfinite(own["mse"]) for own in run.metrics.values())
+    assert set(run.train_losses) == set(TASKS)
 
 
 # --- with it --------------------------------------------------------------------------------------------------------

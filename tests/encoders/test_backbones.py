@@ -1,4 +1,4 @@
-"""Backbones where torchvision is missing or broken; tests/vision has the rest."""
+"""Backbones where torchvision is missing or broken; tests/extras has the rest."""
 
 import sys
 

@@ -171,6 +171,33 @@ def test_buffers_that_are_not_saved_stay_so():
     assert list(stage.state_dict()) == ["layer.weight", "layer.bias"] and stage.mean.sum() == 4
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_constants_may_be_in_two_stages_and_what_a_state_has_may_not(kept):
+    class Turning(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("angles", torch.rand(4), persistent=kept)
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.second(self.first(x * self.angles) * self.angles)
+
+    if kept:
+        with pytest.raises(ValueError, match="'angles' is used before cut 'first' and again before 'second'"):
+            from_module(Turning(), ["first", "second"], (4,))
+        return
+    net, x = Turning(), torch.rand(3, 4)
+    one, two = from_module(net, ["first", "second"], (4,))
+    assert one.angles is two.angles and two(one(x)).equal(net(x))
+
+
+def test_of_many_names_the_nearest_are_shown():
+    net = nn.ModuleDict({f"layer{number}": nn.Linear(2, 2) for number in range(200)})
+    with pytest.raises(ValueError, match=r"module of ModuleDict 'layer1999'\. Known: layer199, .* 8 of 201;") as error:
+        from_module(net, ["layer1999"], (2,))
+    assert len(str(error.value)) < 250
+
+
 @pytest.mark.parametrize("kind", [models.HPS, models.STL, models.DSMTL, models.CrossStitch, models.MTAN, models.Tree])
 def test_architectures_take_a_cut_model_and_train_it(kind):
     own = problem(from_module(ResNet(), ["pool", "layer1", "blocks.1"], IMAGE))
@@ -188,6 +215,49 @@ def test_stages_are_exported_for_every_number_of_samples():
     for number in (2, 9):
         x = torch.rand(number, *IMAGE)
         torch.testing.assert_close(exported.module()(x), encoder(x))
+
+
+class Placed(nn.Module):
+    """Adds to each of two stages what no sample went into; spoiled: what it does so that this is no constant."""
+
+    def __init__(self, spoiled: str = ""):
+        super().__init__()
+        self.spoiled, self.first, self.second, self.drop = spoiled, nn.Linear(4, 4), nn.Linear(4, 4), nn.Dropout(0.5)
+        self.scale, self.free = nn.Parameter(torch.ones(4)), nn.Softmax(0)
+        self.register_buffer("angles", torch.rand(4), persistent=False)
+
+    def forward(self, x):
+        n = len(x)
+        places = self.free(torch.arange(4, device=x.device, dtype=x.dtype)) * self.angles
+        rows = torch.arange(n, device=x.device).unsqueeze(1) + places
+        if self.spoiled == "by lot":
+            rows = rows + torch.rand(n, 4)
+        if self.spoiled == "dropped":
+            rows = self.drop(rows)
+        if self.spoiled == "written":
+            rows[0] = 3.0
+        if self.spoiled == "written through a view":
+            rows.mT.zero_()
+        if self.spoiled == "learned":
+            rows = rows * self.scale
+        if self.spoiled == "sample":
+            rows = rows * x.mean()
+        return self.second(self.first(x + rows) + rows.sin())
+
+
+def test_what_constants_give_is_made_by_each_stage_that_needs_it():
+    net = Placed()
+    one, two = from_module(net, ["first", "second"], (4,))
+    for samples in (1, 4, 9):
+        x = torch.rand(samples, 4)
+        assert two(one(x)).equal(net(x))
+    assert len(two._programs[True].calls) == 9  # six for rows, then a sine, a sum, the module
+
+
+@pytest.mark.parametrize("spoiled", ["by lot", "dropped", "written", "written through a view", "learned", "sample"])
+def test_what_is_no_constant_is_not_made_again(spoiled):
+    with pytest.raises(ValueError, match=r"is needed behind cut 'first' as well, by 'sin'"):
+        from_module(Placed(spoiled), ["first", "second"], (4,))
 
 
 # --- where there is no place to cut --------------------------------------------------------------------

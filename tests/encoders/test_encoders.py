@@ -247,8 +247,9 @@ def test_a_head_that_is_none_and_an_encoder_that_is_none():
     assert models.HPS(small(), [nn.Linear(4, 4)]).shared.points == 2
 
 
-def test_what_the_readme_shows_is_taken():
-    blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+def test_what_the_guides_show_is_taken():
+    guides = [Path(__file__).parents[2] / "book" / "guides" / f"{name}.md" for name in ("own_tasks", "large_encoders")]
+    blocks = [block for guide in guides for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)]
     exec(next(block for block in blocks if "Packing(" in block), scope := {})
     assert scope["x"].shape == scope["packing"].shape
     exec(next(block for block in blocks if '"lora"' in block), scope)

@@ -47,6 +47,39 @@ def test_one_prediction_for_each_place():
     assert not isinstance(place_decoder(data.binary("all"), (7, 4), (7,)), PlaceDecoder)
 
 
+def test_a_window_is_a_map_of_the_words_around_a_place():
+    torch.manual_seed(0)
+    encoder = encoders.build({"name": "window", "vocabulary": 9, "widths": [4, 3], "reach": 1}, (5,))
+    first, words = encoder.stages[0], torch.tensor([[3, 8, 1, 2, 0]])
+    vectors = first.vectors(words)[0].tolist()
+    around = torch.tensor([vectors[0], vectors[1], vectors[2]])  # of the place in the middle: place 1
+    expected = (first.over.weight * around.T).sum((1, 2)) + first.over.bias
+    assert encoder(words, last=1)[0, 1].allclose(expected.relu(), atol=1e-6)
+    assert encoder.shapes == [(5,), (5, 4), (5, 3)] and encoders.size(encoder) == 9 * 4 + 4 * 4 * 3 + 4 + 4 * 3 + 3
+    assert encoder(words).allclose(encoder.stages[1](encoder(words, last=1)))
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3])
+def test_behind_the_end_of_a_sentence_nothing_counts(reach):
+    encoder = encoders.build({"name": "window", "vocabulary": 9, "widths": [4, 3], "reach": reach}, (8,))
+    words = torch.randint(1, 9, (6, 3), generator=torch.Generator().manual_seed(reach))
+    padded = torch.cat([words, torch.zeros(6, 5, dtype=torch.long)], 1)
+    assert encoder(padded)[:, :3].allclose(encoder(words), atol=1e-6)
+    changed = words.clone()
+    changed[:, 0] = changed[:, 0] % 8 + 1  # another word, but no padding: it counts for places within reach only
+    differs = (encoder(changed, last=1) - encoder(words, last=1)).abs().amax((0, 2)) > 1e-6
+    assert not differs[reach + 1 :].any() and differs[0]
+
+
+@pytest.mark.parametrize(("options", "shape", "said"), [
+    ({}, (3, 8, 8), r"'window' needs sentences, whole numbers of shape \(places,\)"),
+    ({"widths": []}, (8,), "at least one width"), ({"widths": [4, 0]}, (8,), r"widths=\[4, 0\]"),
+    ({"vocabulary": 0}, (8,), "vocabulary=0"), ({"reach": -1}, (8,), "reach=-1")])
+def test_what_a_window_refuses(options, shape, said):
+    with pytest.raises(ValueError, match=said):
+        encoders.build({"name": "window", "vocabulary": 9, **options}, shape)
+
+
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs transformers.*text extra: pip install .*mtlcourse\[text\]"):
@@ -72,14 +105,15 @@ def test_a_folder_without_weights_or_of_another_model(tmp_path):
         encoders.build({"name": "bert", "weights": str(tmp_path)}, (9,))
 
 
-def words(length=6, classes=3):
+def words(length=6, classes=3, encoder=None):
     """Two tasks on sentences of their own, with an encoder that looks words up and answers place by place."""
     generator = torch.Generator().manual_seed(0)
     tasks = [data.tagging(name, [f"T{n}" for n in range(classes)]) for name in ("web", "wiki")]
     inputs = {task.name: torch.randint(1, 5, (8, length), generator=generator) for task in tasks}
     split = TensorSplit(inputs, {name: x % classes for name, x in inputs.items()})
     stages = [LookUp(), nn.Sequential(nn.Linear(3, 3), nn.ReLU())]
-    return Problem("words", tasks, *[split] * 3, (length,), encoders.StagedEncoder(stages, (length,), place_decoder))
+    encoder = encoder or encoders.StagedEncoder(stages, (length,), place_decoder)
+    return Problem("words", tasks, *[split] * 3, (length,), encoder)
 
 
 @pytest.mark.parametrize("method", [
@@ -196,7 +230,7 @@ def test_a_problem_with_a_tokenizer(folder, tmp_path):
 
 
 def test_equal_seeds_give_equal_weights(transformers):
-    problem = data.describe("tagged", length=9, words=28)
+    problem = data.describe("tagged", length=9, words=28, net="small")
     torch.manual_seed(0)
     one = models.HPS(problem)
     torch.manual_seed(0)
