@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..files import unknown
+from ..files import is_whole, unknown
 from ..tasks import Problem, TensorSplit
 from .kinds import tagging
 from .registry import register
@@ -31,8 +31,10 @@ class Net:
 
 
 PRINTED = {"optimizer": "adamw", "lr": 2e-5, "batch_size": 32}
-NETS = {"small": Net({"layers": 2, "width": 48, "inner": 96, "blocks": 1, "heads": 2}, {"lr": 2e-3, "batch_size": 32}),
-        "paper": Net({"layers": 5}, PRINTED)}
+NETS = {"window": Net({"name": "window", "widths": [48, 48], "reach": 2}, {"lr": 1.5e-2, "batch_size": 32}),
+        "small": Net({"name": "bert", "layers": 2, "width": 48, "inner": 96, "blocks": 1, "heads": 2},
+                     {"lr": 2e-3, "batch_size": 32}),
+        "paper": Net({"name": "bert", "layers": 5}, PRINTED)}
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ def xtreme(problem: str = "pos", folder: str = "data/xtreme", languages: Sequenc
     languages: as the names of files begin; None takes the four printed ones.
     length: places of a sentence; what is longer is cut, which is said.
     words: how many of the training sentences' words, of all languages, have a number, the most frequent.
-    net: "small", or "paper", multilingual BERT's sizes and five fully connected layers; with it, or with weights,
-        budget "paper" has the printed settings of training.
+    net: "window", which sees two words on either side and needs no extra, "small", a BERT of one block, or "paper",
+        multilingual BERT's sizes and five fully connected layers; with it, or with weights, budget "paper" has the
+        printed settings of training.
     weights: a folder with a BERT and its tokenizer, in place of `net` and `words`, see `encoders.bert`. The printed
         results start from multilingual BERT.
     Raises ValueError for an unknown problem or net, fewer than one language, tags that are not the problem's, and no
@@ -85,9 +88,14 @@ def xtreme(problem: str = "pos", folder: str = "data/xtreme", languages: Sequenc
                           for language in chosen} for split, part in PARTS.items()}
     printed = weights is not None or net == "paper"
     training = {"paper": {**PRINTED, "epochs": 100}, "fast": {**PRINTED, "epochs": 1, "samples": 200, "evaluate": 100},
-                "full": {**PRINTED, "epochs": 3}} if printed else {"fast": {**NETS["small"].training, "epochs": 3}}
+                "full": {**PRINTED, "epochs": 3}} if printed else fast(net, 3)
     return problem_of(f"xtreme_{problem}", [task_name(language) for language in chosen], kind.tags, kind.scheme, splits,
                       length, words, net, weights, training)
+
+
+def fast(net: str, epochs: int) -> dict[str, dict[str, Any]]:
+    """The settings of training `net` quickly; none for an unknown one, which `problem_of` refuses."""
+    return {"fast": {**NETS[net].training, "epochs": epochs}} if net in NETS else {}
 
 
 def task_name(language: str) -> str:
@@ -105,13 +113,13 @@ def problem_of(name: str, tasks: Sequence[str], tags: Sequence[str], scheme: str
     if net not in NETS:
         raise ValueError(unknown("net", net, NETS))
     for option, value, least in (("length", length, 1 + MARKS * (weights is not None)), ("words", words, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise ValueError(f"{option}={value!r} must be a whole number, at least {least}.")
-    spec = {"name": "bert", **NETS[net].encoder}
+    spec = dict(NETS[net].encoder)
     if weights is not None:
         spec = {"name": "bert", "layers": NETS["paper"].encoder["layers"], "weights": str(weights)}
-    elif net == "small":
-        spec |= {"vocabulary": words + FIRST, "positions": length}
+    elif net != "paper":
+        spec |= {"vocabulary": words + FIRST} | ({"positions": length} if net == "small" else {})
     made: dict[str, Any] = dict.fromkeys(PARTS)
     if splits is not None:
         if weights is None:

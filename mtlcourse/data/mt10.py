@@ -1,8 +1,8 @@
 """`mt10`: ten tasks of a robot arm, learned from demonstrations.
 
-Imports `files`, `tasks`, its folder's `kinds`, `mapped`, `mapped_split`, `registry`, `robot`, `splits`. Ten episodes a
-task are in the package, `mt10.npz`, in float16, made with Meta-World 3.1.1 (MIT licence) by `store`; more are collected
-with the simulator.
+Imports `files`, `tasks`, its folder's `kinds`, `mapped`, `mapped_split`, `registry`, `robot`, `splits`, `stored`. Ten
+episodes a task are in the package, `mt10.npz`, in float16, made with Meta-World 3.1.1 (MIT licence) by `store`; more
+are collected with the simulator.
 """
 
 import warnings
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..files import atomic, config_hash, unknown
+from ..files import config_hash, is_number, unknown
 from ..tasks import Problem, TensorSplit
 from . import robot
+from . import stored as kept
 from .kinds import regression
 from .mapped import convert
 from .mapped_split import META, MappedSplit
@@ -40,14 +41,14 @@ def mt10(demonstrations: str = "stored", train: int | None = None, val: int | No
     demonstrated too; recorded is what was wanted. An episode ends with success or after 200 steps, also those in which
     the script fails. Each has a goal of its own, so that no goal of a test was seen in training.
     Measures: mean squared error, and by a probe `success`: how many episodes on held-out goals end in success when the
-    model acts. It needs the simulator; without it, it is left out, which a warning says.
+    model acts. It needs the simulator; without it, it is left out, which a warning says, unless nobody asks for it.
 
     demonstrations: "stored", ten episodes a task that are in the package, 6 / 2 / 2, in float16; or "collected",
         30 / 5 / 5, recorded with the simulator when asked for first and kept in `root`, of which the stored ones are
         the first.
     train, val, test: episodes a task, in place of these.
     noise: standard deviation.  seed: decides the goals. What is stored has 0.1 and 0.
-    episodes: of the probe, a task; 10 are printed.
+    episodes: of the probe, a task; 10 are printed, 0 is no probe.
     widths: of the policy's layers; (400, 400) is printed.
     root: the folder whose folder `mt10` keeps what is collected, by options and Meta-World's version.
     Raises ValueError for unknown demonstrations, more than are stored or with other noise or goals, no episodes, and a
@@ -61,7 +62,7 @@ def mt10(demonstrations: str = "stored", train: int | None = None, val: int | No
     given = {split: usual[split] if value is None else value
              for split, value in {"train": train, "val": val, "test": test}.items()}
     sizes = split_sizes(**given)
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
+    if not is_number(noise) or not 0 <= noise < np.inf:
         raise ValueError(f"noise={noise!r} must be a standard deviation, 0 or more.")
     if demonstrations == "stored":
         for split, size in sizes.items():
@@ -69,8 +70,9 @@ def mt10(demonstrations: str = "stored", train: int | None = None, val: int | No
         if (noise, seed) != (NOISE, 0):
             raise ValueError(f"The stored demonstrations have noise={NOISE} and seed=0, not {noise} and {seed}: "
                              "demonstrations='collected' makes others, with the simulator.")
-    probes = {"success": robot.success(episodes, seed)}
-    if not robot.there():
+    wanted = isinstance(episodes, bool) or episodes != 0
+    probes = {"success": robot.success(episodes, seed)} if wanted else {}
+    if probes and not robot.there():
         probes = {}
         if with_data:
             warnings.warn("mt10: `success` is left out, because it needs the simulator. Install the robot extra: "
@@ -96,9 +98,9 @@ def split_of(found: Mapping[str, Sequence[Episode]]) -> TensorSplit:
 
 def stored(sizes: Mapping[str, int]) -> dict[str, TensorSplit]:
     """The first so many episodes of each split that are in the package."""
-    with np.load(STORED, allow_pickle=False) as file:
-        observations, actions, lengths, success = (file[name] for name in
-                                                   ("observations", "actions", "lengths", "success"))
+    arrays = kept.read(STORED)
+    observations, actions, lengths, success = (arrays[name] for name in
+                                               ("observations", "actions", "lengths", "success"))
     ends = lengths.cumsum().reshape(lengths.shape)
     found: dict[str, dict[str, list[Episode]]] = {split: {} for split in sizes}
     for row, task in enumerate(TASKS):
@@ -116,17 +118,11 @@ def store(path: Path = STORED, workers: int | None = None) -> None:
     parts = {split: robot.collect(split, size, NOISE, 0, workers) for split, size in EPISODES["stored"].items()}
     rows = {task: [episode for part in parts.values() for episode in part[task]] for task in TASKS}
     whole = [episode for own in rows.values() for episode in own]
-    arrays = {"observations": np.concatenate([e.observations for e in whole]).astype(np.float16),
-              "actions": np.concatenate([e.actions for e in whole]).astype(np.float16),
-              "lengths": np.array([[len(e.actions) for e in own] for own in rows.values()], np.int64),
-              "success": np.array([[e.success for e in own] for own in rows.values()]),
-              "metaworld": np.array(robot.version())}
-
-    def write(target: Path) -> None:
-        with open(target, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    atomic(path, write)
+    kept.write(path, {"observations": np.concatenate([e.observations for e in whole]).astype(np.float16),
+                      "actions": np.concatenate([e.actions for e in whole]).astype(np.float16),
+                      "lengths": np.array([[len(e.actions) for e in own] for own in rows.values()], np.int64),
+                      "success": np.array([[e.success for e in own] for own in rows.values()]),
+                      "metaworld": np.array(robot.version())})
 
 
 # --- collected --------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Problems by name: `register` puts them in, `load`, `domains` and `describe` make them, `names` lists them.
 
-Imports `files` and `tasks`, and its folder's `domains`. Wherever a registered name is taken, so is
+Imports `files`, `grammar` and `tasks`, and its folder's `domains`. Wherever a registered name is taken, so is
 `package.module:function`, the address of a function of your own that returns a `Problem` or a `DomainProblem`.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..files import imported, same_source, unknown
+from ..grammar import parse_part
 from ..tasks import Problem
 from .domains import DomainProblem
 
@@ -83,6 +84,18 @@ def domains(name: str, **options: Any) -> DomainProblem:
         raise TypeError(f"{name!r} is a multi-task problem, which data.load({name!r}) loads. Problems of several "
                         f"domains are {', '.join(names(domains=True))}.")
     return problem
+
+
+def introduce(*names: str) -> None:
+    """Import the files that these problems lie in, so that the methods and strategies they register are known.
+
+    names: as typed, with options or without. It is done before a method's name is read, for the file of a problem of
+    your own may bring the method with it. Raises ValueError as `load` does where there is no such problem or file.
+
+    >>> introduce("rooms(train=400)", "multidigits")  # of the package: nothing is left to import
+    """
+    for name in names:
+        _find(parse_part(name).name)
 
 
 def load_any(name: str, options: dict[str, Any]) -> AnyProblem:

@@ -17,19 +17,19 @@ from .adapting import freeze, lora, merge, stays
 from .backbones import deeplab_resnet, mobilenet, resnet, vgg, wide_resnet
 from .cutting import from_module
 from .decoders import ACTIVATIONS, DenseDecoder, decoder, deeper, heads
-from .language import bert
+from .language import bert, window
 from .packing import Packing
 from .plain import conv, mlp
 from .staged import ShapesOnly, StagedEncoder, size, trial
 
 __all__ = ["ACTIVATIONS", "BUILDERS", "DenseDecoder", "Packing", "ShapesOnly", "StagedEncoder", "as_stages", "bert",
            "build", "conv", "decoder", "deeper", "deeplab_resnet", "freeze", "from_module", "heads", "lora", "merge",
-           "mlp", "mobilenet", "resnet", "size", "stays", "trial", "vgg", "wide_resnet"]
+           "mlp", "mobilenet", "resnet", "size", "stays", "trial", "vgg", "wide_resnet", "window"]
 
 # "bert" needs the `text` extra, all behind it the `vision` extra.
 BUILDERS: dict[str, Callable[..., StagedEncoder]] = {
-    "mlp": mlp, "conv": conv, "bert": bert, "resnet": resnet, "deeplab_resnet": deeplab_resnet, "vgg": vgg,
-    "mobilenet": mobilenet, "wide_resnet": wide_resnet}
+    "mlp": mlp, "conv": conv, "window": window, "bert": bert, "resnet": resnet, "deeplab_resnet": deeplab_resnet,
+    "vgg": vgg, "mobilenet": mobilenet, "wide_resnet": wide_resnet}
 COMMON = ("head", "activation", "cuts", "frozen", "lora")  # what a spec may say of every encoder
 OF_LORA = ("rank", "alpha", "stages")
 
