@@ -105,7 +105,7 @@ def refresh(name: str, folder: str | Path = FOLDER, runs_folder: str | Path = "r
     done = complete([config for key, config in configs.items() if key not in set(kept["configuration"])],
                     folder=runs_folder, workers=workers, progress=progress)
     if done.failures:
-        reasons = "; ".join(why for _, why in done.failures)
+        reasons = "; ".join(dict.fromkeys(why for _, why in done.failures))  # an extra that lacks is said once
         raise RuntimeError(f"{len(done.failures)} runs of {name} failed: {reasons}")
     new = done.table.reindex(columns=runs.COLUMNS).assign(seconds=done.table["seconds"].round(2))
     table = _in_order(configs, kept, new)

@@ -64,6 +64,14 @@ def test_a_run_that_another_table_holds_is_not_run_again(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(results.learned("other", tmp_path), results.learned("tiny", tmp_path))
 
 
+def test_what_many_runs_lack_is_said_once(tmp_path):
+    asked = SWEEP.format("smoke").replace('"relatedness"', '"xtreme(folder=nowhere, net=window)"')
+    (tmp_path / "sweeps.toml").write_text(asked.replace("[0]", "[0, 1, 2]"))
+    with pytest.raises(RuntimeError, match="3 runs of tiny failed") as said:
+        results.refresh("tiny", tmp_path, tmp_path / "runs", workers=1, progress=False)
+    assert str(said.value).count("There is no train split of") == 1 and results.stale("tiny", tmp_path)
+
+
 def test_tuned_weights_stand_in_the_table_as_tries_for_one_method(tmp_path):
     tried = bench.weightings("hps+fixed", "relatedness")
     tuned = SWEEP.format("smoke").replace('"hps"', '"hps+fixed"') + 'tune = "weights"\n'
