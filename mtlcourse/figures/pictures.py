@@ -31,7 +31,7 @@ def images(tensors: Tensor | Sequence[Tensor], titles: Sequence[str] = (), colum
 
 
 def draw_image(axis: Any, image: Tensor) -> None:
-    """Draw one image: grey for one channel, colour for three."""
+    """Draw an image `(channels, height, width)` or `(height, width)` in [0, 1], grey of one channel, else in colour."""
     image = image.detach().cpu()
     image = image[0] if image.dim() == 3 and image.shape[0] == 1 else image
     axis.imshow((image if image.dim() == 2 else image.permute(1, 2, 0).clip(0, 1)).numpy(), cmap="gray", vmin=0, vmax=1)

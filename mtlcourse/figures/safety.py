@@ -17,10 +17,11 @@ from .style import COLUMN, panels
 
 START = 0.5  # a gate's value before the first step
 SIGNS = {"better": "better", "worse": "worse", "undecided": "?"}
+MARKERS = "os^Dv<>PX*"  # shapes beside colours: not everybody sees these
 
 
 def relative_performance(report: SafetyReport) -> Any:
-    """Relative change of every metric, in percent of the baseline: one panel a task, one colour a method.
+    """Relative change of every metric, in percent of the baseline: one panel a task, a colour and shape a method.
 
     The whisker is the 95% t-interval over seeds of that one comparison; right of the line is better than the
     baseline. What is not a number has no point.
@@ -35,8 +36,8 @@ def relative_performance(report: SafetyReport) -> Any:
         for number, method in enumerate(report.methods):
             rows = frame[(frame["method"] == method) & (frame["task"] == task)]
             places = np.arange(len(metrics)) + 0.8 * ((number + 0.5) / len(report.methods) - 0.5)
-            axis.errorbar(100 * rows["change"], places, xerr=100 * rows["change_half_width"].fillna(0.0), fmt="o",
-                          markersize=4, capsize=2, label=method)
+            axis.errorbar(100 * rows["change"], places, xerr=100 * rows["change_half_width"].fillna(0.0),
+                          fmt=MARKERS[number % len(MARKERS)], markersize=4, capsize=2, label=method)
         axis.set_yticks(range(len(metrics)), metrics)
         axis.set(title=task, ylim=(len(metrics) - 0.5, -0.5), xlabel=f"better than {report.baseline} by (%)")
     figure.set_layout_engine("constrained")  # makes room for a legend outside
@@ -55,18 +56,31 @@ def heat_map(report: SafetyReport) -> Any:
     axis = axes[0, 0]
     known = 100 * frame["change"].abs().dropna()
     limit = known.quantile(0.9) if len(known) else 1.0  # one outlier shall not hide all the rest
+    places = [(report.methods.index(row.method), columns.index((row.task, row.metric))) for row in frame.itertuples()]
     wide = np.full((len(report.methods), len(columns)), np.nan)
-    for row in frame.itertuples():
-        place = report.methods.index(row.method), columns.index((row.task, row.metric))
-        wide[place] = 100 * row.change
+    wide[tuple(zip(*places, strict=True))] = 100 * frame["change"]
+    colours = axis.imshow(wide, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    for row, place in zip(frame.itertuples(), places, strict=True):
         change = "no number" if row.broken else "-" if np.isnan(wide[place]) else f"{wide[place]:+.1f}"
         axis.text(place[1], place[0], f"{change}\n{SIGNS[row.verdict]}", ha="center", va="center", fontsize=7,
-                  color="white" if abs(wide[place]) > 0.6 * limit else "black")
-    colours = axis.imshow(wide, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+                  color="black" if np.isnan(wide[place]) else ink(colours.to_rgba(wide[place])[:3]))
     figure.colorbar(colours, label=f"better than {report.baseline} by (%)", extend="both")
     axis.set_xticks(range(len(columns)), [f"{task}\n{metric}" for task, metric in columns], rotation=90, fontsize=7)
     axis.set_yticks(range(len(report.methods)), report.methods)
     return figure
+
+
+def ink(background: Sequence[float]) -> str:
+    """Black or white, whichever has more contrast with a colour (red, green, blue in [0, 1]).
+
+    Source: Web Content Accessibility Guidelines 2.2, "relative luminance" and "contrast ratio".
+
+    >>> ink((1.0, 1.0, 1.0)), ink((0.88, 0.51, 0.08)), ink((0.18, 0.0, 0.29))
+    ('black', 'black', 'white')
+    """
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in background]
+    luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear)) + 0.05
+    return "white" if 1.05 / luminance > luminance / 0.05 else "black"
 
 
 def size_and_improvement(report: SafetyReport) -> Any:
@@ -81,10 +95,11 @@ def size_and_improvement(report: SafetyReport) -> Any:
     axis.axhline(0.0, color="0.3", linewidth=1)
     sizes = report.overview["parameters"]
     aside = report.overview.groupby("parameters").cumcount() * 0.02 * (sizes.max() - sizes.min())
-    for method, row in report.overview.iterrows():
+    for number, (method, row) in enumerate(report.overview.iterrows()):
         width = 0.0 if np.isnan(row["delta_i_half_width"]) else 100 * row["delta_i_half_width"]
-        axis.errorbar(row["parameters"] + aside[method], 100 * row["delta_i"], yerr=width, fmt="o", capsize=2,
-                      markersize=5, label=f"{method} (undefined)" if np.isnan(row["delta_i"]) else method)
+        axis.errorbar(row["parameters"] + aside[method], 100 * row["delta_i"], yerr=width, capsize=2, markersize=5,
+                      fmt=MARKERS[number % len(MARKERS)],
+                      label=f"{method} (undefined)" if np.isnan(row["delta_i"]) else method)
     axis.set(xlabel="parameters", ylabel=f"Delta_I (%), 0: {report.baseline}")
     figure.set_layout_engine("constrained")
     figure.legend(loc="outside right center")

@@ -10,6 +10,7 @@
 
 from .certificates import Certificate, certificate_of, certify
 from .crossed import certify_method
+from .decision import Decision
 from .measures import (
     EmpiricalSafety,
     delta_i,
@@ -23,6 +24,7 @@ from .report import SafetyReport, report
 from .tally import Tally, tally
 
 __all__ = [
-    "Certificate", "EmpiricalSafety", "SafetyReport", "Tally", "certificate_of", "certify", "certify_method", "delta_i",
-    "empirically_safe", "half_width", "negative_sharing", "relative_change", "report", "safeness_coefficient", "tally",
+    "Certificate", "Decision", "EmpiricalSafety", "SafetyReport", "Tally", "certificate_of", "certify",
+    "certify_method", "delta_i", "empirically_safe", "half_width", "negative_sharing", "relative_change", "report",
+    "safeness_coefficient", "tally",
 ]

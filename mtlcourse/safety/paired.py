@@ -91,6 +91,8 @@ class Pairs:
 def half_width(values: Iterable[float] | np.ndarray, axis: int = 0) -> Any:
     """Half the width of the 95% t-interval of the mean of `values` along `axis`; NaN for fewer than two.
 
+    values: numbers, or an array of any shape; the result has that shape without `axis`, and the values' unit.
+
     >>> round(float(half_width([1.0, 2.0, 3.0])), 4)
     2.4841
     """

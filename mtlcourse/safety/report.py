@@ -1,6 +1,6 @@
 """The safety report: better or worse than single-task learning, how sure, and what to do about it.
 
-Imports `files`, and its folder's `evidence`, `measures`, `paired`, `tally`, `words`.
+Imports `files`, and its folder's `decision`, `evidence`, `measures`, `paired`, `tally`, `words`.
 """
 
 import math
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64
 
 from ..files import write_text
 from . import evidence, words
+from .decision import Decision, cheapest_first, decide
 from .measures import delta_i, empirically_safe, exact_mean, negative_sharing, safeness_coefficient
 from .paired import COSTS, Pairs, Runs, half_width, pair
 from .tally import Tally
@@ -79,6 +80,11 @@ class SafetyReport:
     def eta(self) -> dict[str, float]:
         """`{method: eta}`, in percent."""
         return self.overview.loc[self.methods, "eta"].to_dict()
+
+    @property
+    def decision(self) -> Decision:
+        """Which method to train for these tasks, with reason, price and doubts; see `words.DECISION`."""
+        return decide(self)
 
     @property
     def verdicts(self) -> pd.DataFrame:
@@ -189,11 +195,12 @@ def _overview(pairs: Pairs, frame: pd.DataFrame) -> pd.DataFrame:
         counted = known | broken[k]
         signs, mean_signs = (np.where(np.isnan(found) & counted, -1.0, found) for found in (differences[k], means[k]))
         etas = [_over(safeness_coefficient, seed, groups, counted) for seed in signs]
+        harmed = negative_sharing(mean_signs[counted], groups[counted].tolist()) if counted.any() else []
         safe = _empirically(pairs, k)
         rows[method] = {
             "delta_i": exact_mean(deltas), "delta_i_half_width": half_width(deltas),
             "eta": exact_mean(etas), "eta_of_means": _over(safeness_coefficient, mean_signs, groups, counted),
-            "negative_sharing": negative_sharing(mean_signs[counted], groups[counted]) if counted.any() else [],
+            "negative_sharing": harmed,
             "worse": list(dict.fromkeys(worse.loc[worse["method"] == method, "task"])),
             "broken": list(dict.fromkeys(groups[broken[k]].tolist())), "individual": safe[0], "average": safe[1],
             **dict(zip(COSTS, pairs.costs[k], strict=True)),
@@ -218,9 +225,8 @@ def _empirically(pairs: Pairs, k: int) -> tuple[float, float]:
 
 
 def _remedies(overview: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
-    others = overview.iloc[1:].sort_values(["parameters", "seconds"], kind="stable")
-    whole = [name for name in others.index if not others.at[name, "broken"]]
-    return {method: {task: [name for name in whole if task not in others.at[name, "worse"]]
+    whole = [name for name in cheapest_first(overview) if not overview.at[name, "broken"]]
+    return {method: {task: [name for name in whole if task not in overview.at[name, "worse"]]
                      for task in overview.at[method, "worse"]}
             for method in overview.index[1:] if overview.at[method, "worse"]}
 

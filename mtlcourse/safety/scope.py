@@ -64,7 +64,8 @@ def _warnings(samples: Samples, problem: Problem) -> list[str]:
 
 
 def _claim(rows: Sequence[Compared], margins: Sequence[float], delta: float) -> str:
-    sure = f"with confidence {printed('{:.4g}', 100 * (1 - delta))} % for the {len(rows)} rows together"
+    together = f" for the {len(rows)} rows together" if len(rows) > 1 else ""
+    sure = f"with confidence {printed('{:.4g}', 100 * (1 - delta))} %{together}"
     if not any(margins):
         return f"safe is no worse than the baseline, unsafe is worse, {sure}"
     by_measure = {row.measure: f"{margin:g} ({row.measure})" for row, margin in zip(rows, margins, strict=True)}

@@ -71,7 +71,8 @@ def tally(methods: Mapping[str, Mapping[int, Samples | None]], baseline: str, pr
         networks[method] = {**_counted([certificate.verdict for certificate in certificates]), "verdict": mean.verdict}
         scope = scope or certificates[0].scope
     if lacking:
-        where = "; ".join(f"{method} (seeds {', '.join(map(str, seeds))})" for method, seeds in lacking.items())
+        where = "; ".join(f"{method} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
+                          for method, seeds in lacking.items())
         notes.append(f"No certificates for {where}: these runs, or those of {baseline} with the same seeds, were "
                      "stored without what the networks did on each sample. Run them again in a new folder.")
     columns = ["method", "task", "metric"]

@@ -10,6 +10,13 @@ from .evidence import MANY
 
 UNEQUAL = 1.1  # times the baseline's update steps or samples, above which a comparison is said to be unequal
 
+DECISION = """\
+The decision follows from the verdicts. A method is *out* if it is worse or not a number anywhere, or certified unsafe
+in the mean. It is *safe* if each of its comparisons is better, or certified in the mean to be no worse than the margin
+allows, and if it had at most {unequal:g} times the update steps and samples of {baseline}. Of the safe ones the
+cheapest is taken: fewest parameters, then fewest steps, then least time; they are not compared with one another. If
+none is safe, {baseline} remains: for good if all others are out, for now if some are undecided."""
+
 HOW_TO_READ = """\
 Every number compares a method with {baseline} on the same seed. Differences and changes are signed so that
 positive is better; +- is the 95% t-interval over seeds of that one comparison. {rule} *undecided*: neither,
@@ -44,16 +51,18 @@ make a network that is not. *At least*: the lowest bound of all seeds."""
 
 def how_to_read(report: Any) -> str:
     """What the numbers and verdicts mean, and what they do not cover."""
-    rule = (SINGLE if report.per_comparison else FAMILY).format(comparisons=_count(len(report.frame), "comparison"),
-                                                               methods=_count(len(report.methods), "method"))
-    return HOW_TO_READ.format(baseline=report.baseline, rule=rule)
+    rule = (SINGLE if report.per_comparison else FAMILY).format(comparisons=count(len(report.frame), "comparison"),
+                                                               methods=count(len(report.methods), "method"))
+    return "\n\n".join((DECISION.format(unequal=UNEQUAL, baseline=report.baseline),
+                        HOW_TO_READ.format(baseline=report.baseline, rule=rule)))
 
 
 def markdown(report: Any) -> str:
-    """The whole report as Markdown."""
-    lines = [f"# {title(report)}", ""]
-    lines += [f"- {sentence}" for method in report.methods for sentence in [verdict(report, method)]]
-    lines += [f"\n{note}" for note in report.notes]
+    """The whole report as Markdown: the decision first, then the evidence."""
+    made = report.decision
+    lines = [f"# {title(report)}", "", made.sentence, "", f"Why: {made.reason}", "", f"Price: {made.price}", "",
+             "Doubts:", "", *[f"- {doubt}" for doubt in made.doubts], "", "## Each method", ""]
+    lines += [f"- {verdict(report, method)}" for method in report.methods]
     lines += ["", "## Overall", "", table(overall(report)), "", "## Task by task", "", table(cells(report)), ""]
     if report.certificates is not None:
         lines += ["## Certificates", "", *[f"- {line}" for line in certified(report)]]
@@ -68,7 +77,18 @@ def title(report: Any) -> str:
     """What was compared with what."""
     where = report.problem or "own runs"
     budget = f", budget {report.budget}" if report.budget else ""
-    return f"Safety report: {where}{budget}, {_count(len(report.seeds), 'seed')}, against {report.baseline}"
+    return f"Safety report: {where}{budget}, {count(len(report.seeds), 'seed')}, against {report.baseline}"
+
+
+def baseline(report: Any) -> str:
+    """What it means to stay with the baseline, as an order."""
+    name = report.baseline
+    return f"Train each task alone ({name})" if single(name) else f"Stay with {name}"
+
+
+def single(method: str) -> bool:
+    """Whether a method is single-task learning, of whatever size and length."""
+    return method.partition("(")[0] in ("stl", "stl-wide")
 
 
 def verdict(report: Any, method: str) -> str:
@@ -76,7 +96,7 @@ def verdict(report: Any, method: str) -> str:
     row, mine = report.overview.loc[method], report.frame[report.frame["method"] == method]
     broken, sure = mine[mine["broken"]], mine[(mine["verdict"] == "worse") & ~mine["broken"]]
     doubtful = [task for task in row["negative_sharing"] if task not in row["broken"]]
-    text = f"**{method}**: Delta_I {_percent(row, '%')}, eta {_number(row['eta'], '.0f', '%')}."
+    text = f"**{method}**: Delta_I {percent(row, '%')}, eta {_number(row['eta'], '.0f', '%')}."
     if len(broken):
         text += f" Not safe: not a number on {_named(broken)}."
     if len(sure):
@@ -88,10 +108,10 @@ def verdict(report: Any, method: str) -> str:
     held = int(mine["withheld"].sum())
     open_ones = int((mine["verdict"] == "undecided").sum()) - held
     if held:
-        text += f" {held} of {_count(len(mine), 'verdict')} withheld: {report.baseline} still learns."
+        text += f" {held} of {count(len(mine), 'verdict')} withheld: {report.baseline} still learns."
     if open_ones:
-        text += f" {open_ones} of {_count(len(mine), 'comparison')} undecided."
-    return text if held or open_ones else f"{text} {_count(len(mine), 'comparison')}, none undecided."
+        text += f" {open_ones} of {count(len(mine), 'comparison')} undecided."
+    return text if held or open_ones else f"{text} {count(len(mine), 'comparison')}, none undecided."
 
 
 def overall(report: Any) -> pd.DataFrame:
@@ -100,7 +120,7 @@ def overall(report: Any) -> pd.DataFrame:
     for method, row in report.overview.iterrows():
         own = method != report.baseline
         rows[method] = {
-            "Delta_I (%)": _percent(row) if own else "0",
+            "Delta_I (%)": percent(row) if own else "0",
             "eta (%)": _number(row["eta"], ".0f") if own else "-",
             "worse tasks": (", ".join(row["worse"]) or "none certain") if own else "-",
             "empirically safe: individual": _share(row["individual"], len(report.seeds)) if own else "-",
@@ -117,15 +137,9 @@ def fairness(overview: pd.DataFrame, unknown_learning: bool) -> list[str]:
     learned.
     """
     baseline, notes = overview.index[0], []
-    unequal = []
-    for method, row in overview.iloc[1:].iterrows():
-        more = [f"{row[f'times_{what}']:.2f} x the {name} ({row[what]:,.0f} against {overview.at[baseline, what]:,.0f})"
-                for what, name in (("steps", "update steps"), ("samples", "samples"))
-                if row[f"times_{what}"] > UNEQUAL]
-        if more:
-            unequal.append(f"{method} had {' and '.join(more)}")
-    if unequal:
-        notes.append(f"Warning, unequal training: against {baseline}, {'; '.join(unequal)}. What looks like the "
+    longer = [f"{method} had {more}" for method, more in unequal(overview).items()]
+    if longer:
+        notes.append(f"Warning, unequal training: against {baseline}, {'; '.join(longer)}. What looks like the "
                      "method's gain may be that of longer training: compare with a baseline that trains as long, such "
                      "as stl(epochs=2).")
     unknown = overview.index[overview["steps"].isna()]
@@ -136,6 +150,21 @@ def fairness(overview: pd.DataFrame, unknown_learning: bool) -> list[str]:
         notes.append(f"Whether {baseline} had learned enough is not known for all tasks, so no verdict is withheld "
                      "there; its validation losses over two epochs or more would tell.")
     return notes
+
+
+def unequal(overview: pd.DataFrame) -> dict[str, str]:
+    """Of each method with more update steps or samples than `UNEQUAL` allows, how many more: `{method: "2.00 x ..."}`.
+
+    overview: as the report has it, the baseline first.
+    """
+    baseline, found = overview.index[0], {}
+    for method, row in overview.iloc[1:].iterrows():
+        more = [f"{row[f'times_{what}']:.2f} x the {name} ({row[what]:,.0f} against {overview.at[baseline, what]:,.0f})"
+                for what, name in (("steps", "update steps"), ("samples", "samples"))
+                if row[f"times_{what}"] > UNEQUAL]
+        if more:
+            found[method] = " and ".join(more)
+    return found
 
 
 def cells(report: Any) -> pd.DataFrame:
@@ -152,7 +181,7 @@ def certified(report: Any) -> list[str]:
     """How many of each method's networks are certainly safe, in a sentence."""
     lines = []
     for method, row in report.certificates.networks.iterrows():
-        text = (f"**{method}**: of {_count(row['seeds'], 'network')} {row['safe']} certainly safe, {row['unsafe']} "
+        text = (f"**{method}**: of {count(row['seeds'], 'network')} {row['safe']} certainly safe, {row['unsafe']} "
                 f"unsafe, {row['undecided']} undecided. The mean over new seeds and samples: {row['verdict']}")
         own = report.certificates.frame
         sure = own[(own["method"] == method) & (own["mean_verdict"] == "unsafe")]
@@ -177,7 +206,7 @@ def about_certificates(report: Any) -> list[str]:
     if found.scope is None:
         return found.notes
     number = int(found.networks["seeds"].sum())
-    meaning = CERTIFIED.format(number=_count(number, "pair"), baseline=report.baseline, delta=f"{found.delta:g}",
+    meaning = CERTIFIED.format(number=count(number, "pair"), baseline=report.baseline, delta=f"{found.delta:g}",
                                wrong=f"{number * found.delta:.2g}")
     return [*found.notes, meaning, f"The first of them in full: {found.scope}"]
 
@@ -202,14 +231,13 @@ def advice(report: Any) -> list[str]:
 
 def _evidence(report: Any, undecided: pd.DataFrame) -> str:
     """How much evidence is missing."""
-    every, n = _count(len(report.frame), "comparison"), len(report.seeds)
-    lack = (f"The evidence is too little: none of {every} is decided by {_count(n, 'seed')}"
+    every, n = count(len(report.frame), "comparison"), len(report.seeds)
+    lack = (f"The evidence is too little: none of {every} is decided by {count(n, 'seed')}"
             if len(undecided) == len(report.frame) else f"{len(undecided)} of {every} undecided, no proof of safety")
-    least = max(n + 1, 5)  # as many as there were did not decide, and fewer than five hardly know their spread
-    needed = undecided["seeds_needed"].dropna().sort_values(kind="stable").clip(lower=least)
+    needed = undecided["seeds_needed"].dropna().sort_values(kind="stable").clip(lower=least(report))
     if needed.empty:
         return (f"{lack}. These seeds tell nothing of the spread, and so not how many would decide: run at least "
-                f"{least}.")
+                f"{least(report)}.")
     clearest, half = needed.iloc[0], needed.iloc[(len(needed) - 1) // 2]
     if clearest > MANY:
         return (f"{lack}. Differences are so small against their spread that even the clearest would take more than "
@@ -220,6 +248,11 @@ def _evidence(report: Any, undecided: pd.DataFrame) -> str:
     if len(needed) > 1 and half > clearest:
         text += f", {f'about {half:.0f}' if half <= MANY else f'more than {MANY}'} half of them"
     return text + "."
+
+
+def least(report: Any) -> int:
+    """The fewest seeds worth running: more than there were, and five, as fewer hardly know their spread."""
+    return max(len(report.seeds) + 1, 5)
 
 
 def _offer(report: Any, method: str, task: str) -> str:
@@ -260,14 +293,14 @@ def _signed(value: float, half_width: float) -> str:
     return printed("{:+.3g}", value) + ("" if math.isnan(half_width) else f" +- {half_width:.2g}")
 
 
-def _percent(row: pd.Series, unit: str = "") -> str:
+def percent(row: pd.Series, unit: str = "") -> str:
     value, width = 100 * row["delta_i"], 100 * row["delta_i_half_width"]
     return _number(value, "+.1f", ("" if math.isnan(width) else f" +- {width:.1f}") + unit)
 
 
 def _share(value: float, seeds: int) -> str:
-    return "not known" if math.isnan(value) else f"{round(value * seeds)} of {_count(seeds, 'seed')}"
+    return "not known" if math.isnan(value) else f"{round(value * seeds)} of {count(seeds, 'seed')}"
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")

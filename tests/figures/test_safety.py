@@ -1,13 +1,19 @@
 """The figures of safety show the numbers of the report, and the page holds all of it in one file."""
 
+import base64
+import dataclasses
+import itertools
 import json
 import math
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from click.testing import CliRunner
+from matplotlib.colors import to_rgb
 
 from mtlcourse import bench, cli, data, figures, methods, runs, safety
 
@@ -110,6 +116,63 @@ def test_the_page_is_one_file_with_everything_in_it(report: safety.SafetyReport,
     rows = report.frame.groupby(["task", "metric"]).ngroups + len(report.certificates.frame)
     assert text.count("<tr>") == 3 + len(report.overview) + rows
     assert "<b>hps</b>: of 2 networks" in text and "<td>0 / 0 / 2</td>" in text  # ten samples decide nothing
+
+
+def test_the_page_leads_with_the_decision_and_says_all_in_words(report: safety.SafetyReport):
+    page = BeautifulSoup(figures.page.page([report]), "html.parser")
+    first = page.h1.find_next_sibling()
+    made = report.decision
+    assert first["class"] == ["decision"] and first.p.text == made.sentence.replace("**", "")
+    assert [term.text for term in first.find_all("dt")] == ["Why", "Price", "Doubts"]
+    assert [doubt.text for doubt in first.find_all("li")] == made.doubts
+    assert page.html["lang"] == "en" and page.find("meta", attrs={"name": "viewport"})
+    levels = [int(tag.name[1]) for tag in page.find_all(re.compile("^h[1-6]$"))]
+    assert levels[0] == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    for marked in page.select("td.better, td.worse"):
+        assert marked.text.endswith(marked["class"][0])
+    for wide in page.select("table, img, pre"):  # what may be wider than the page scrolls, by keyboard too
+        box = wide.find_parent(class_="wide")
+        assert box["tabindex"] == "0" and box["aria-label"]
+
+
+def test_the_figures_of_the_page_have_words_that_are_true(report: safety.SafetyReport):
+    page = BeautifulSoup(figures.page.page([report]), "html.parser")
+    verdicts, changes, sizes = (picture["alt"] for picture in page.find_all("img"))
+    undecided = (report.frame.query("method == 'hps'")["verdict"] == "undecided").sum()
+    assert f"hps: 0 better, 0 worse, {undecided} undecided." in verdicts
+    assert all(f"{100 * end:+.1f} %" in changes for end in (report.frame["change"].min(), report.frame["change"].max()))
+    assert all(f"{method}: {row['parameters']:,.0f}, " in sizes for method, row in report.overview.iterrows())
+
+
+def test_the_numbers_of_the_page_can_be_copied_and_saved(report: safety.SafetyReport):
+    page = BeautifulSoup(figures.page.page([report]), "html.parser")
+    link = page.find("a", download=True)
+    saved = base64.b64decode(link["href"].removeprefix("data:text/csv;base64,")).decode()
+    assert page.pre.text == saved == report.to_csv() and link["download"] == "relatedness-test-10-train-20-val-10.csv"
+
+
+def test_every_method_has_a_shape_besides_its_colour(report: safety.SafetyReport):
+    for figure in (figures.safety.relative_performance(report), figures.safety.size_and_improvement(report)):
+        containers = figure.axes[0].containers
+        assert len({container.lines[0].get_marker() for container in containers}) == len(containers)
+
+
+def test_the_heat_map_can_be_read_on_every_colour(report: safety.SafetyReport):
+    """Contrast of at least 4.5 by the formula of the guidelines; where there is no colour, black on white."""
+    def luminance(colour) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05
+
+    frame = report.frame.assign(change=np.linspace(-1.0, 1.0, len(report.frame)))
+    frame.loc[0, "change"] = math.nan
+    axis = figures.safety.heat_map(dataclasses.replace(report, frame=frame)).axes[0]
+    image = axis.images[0]
+    for text in axis.texts:
+        column, row = map(round, text.get_position())
+        value = image.get_array()[row, column]
+        behind = "white" if np.ma.is_masked(value) else image.to_rgba(float(value))[:3]
+        low, high = sorted((luminance(text.get_color()), luminance(behind)))
+        assert high / low > 4.5
 
 
 def test_names_cannot_break_the_page(report: safety.SafetyReport):

@@ -40,6 +40,8 @@ def test_the_frame_has_the_promised_columns():
     assert left["difference"] == pytest.approx(0.035) and left["low"] < 0.035 < left["high"]
     assert found.verdict == left["verdict"] == "safe" and "1,000 samples of split 'test'" in found.scope
     assert all(word in str(found) for word in ("safe", "binomial", "certify_method"))
+    assert "with confidence 95 % for the 2 rows together." in found.scope
+    assert "with confidence 95 %." in of(*pair(40, 5, 1000)).scope  # one row is not together with others
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(5, 0), (4, 0), (30, 20), (32, 18), (20, 30), (2, 9), (1, 9), (0, 0)])

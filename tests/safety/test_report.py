@@ -46,6 +46,7 @@ def test_one_seed_is_the_printed_formula_and_undecided():
     assert set(report.frame["verdict"]) == {"undecided"} and report.frame["low"].isna().all()
     assert any("One seed" in note for note in report.notes) and "One seed" in report.to_markdown()
     assert report.overview.at["hps", "negative_sharing"] == ["left"] and report.overview.at["hps", "worse"] == []
+    assert str(report.overview.at["hps", "negative_sharing"]) == "['left']"  # names, not numpy's strings
 
 
 def test_means_intervals_and_verdicts_are_those_of_paired_differences():

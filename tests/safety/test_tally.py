@@ -52,7 +52,7 @@ def test_networks_are_counted_as_their_certificates_say():
 def test_seeds_without_samples_are_left_out_and_named():
     made = safety.tally({**METHODS, "hps": {**WORSE, 2: None}}, "stl", PROBLEM)
     assert made.networks["seeds"].to_dict() == {"hps": 3, "better": 4}
-    assert len(made.notes) == 1 and "No certificates for hps (seeds 2): these runs, or those of stl" in made.notes[0]
+    assert len(made.notes) == 1 and "No certificates for hps (seed 2): these runs, or those of stl" in made.notes[0]
     nobody = safety.tally({**METHODS, "stl": dict.fromkeys(range(4))}, "stl", PROBLEM)
     assert nobody.frame.empty and nobody.networks.empty and nobody.scope is None
     assert "hps (seeds 0, 1, 2, 3); better (seeds 0, 1, 2, 3)" in nobody.notes[0]
