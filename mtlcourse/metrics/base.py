@@ -20,6 +20,7 @@ def without_rounding(difference: Any, size: Any) -> Any:
     """A difference of numbers as large as `size`, with 0 in place of what is no more than their rounding.
 
     For everything that asks on which side of zero a difference lies: 0.1 + 0.2 and 0.3 are equal. Numbers or arrays.
+    No source: ours.
 
     >>> float(without_rounding(0.1 + 0.2 - 0.3, 0.3)), float(without_rounding(0.31 - 0.3, 0.3)) > 0
     (0.0, True)
@@ -31,10 +32,11 @@ def relative_change(value: int | float, baseline: int | float, higher_is_better:
     """How much better `value` is than `baseline`, as a fraction of the baseline; positive is better.
 
     `(-1)^p (M - STL) / |STL|`, with M the value, STL the baseline, and p = 1 where lower is better: one
-    term of Delta_I (Deep Safe Multi-Task Learning, section 7.1). The paper divides by STL itself. For its
-    own measures, all positive, that is the same; where a measure can be negative, as R2 can, the absolute
-    value keeps the sign right. NaN when the baseline is 0, since nothing is a fraction of it; 0 when the two
-    differ by rounding only.
+    term of Delta_I. NaN when the baseline is 0, since nothing is a fraction of it; 0 when the two differ by
+    rounding only.
+    Source: Deep Safe Multi-Task Learning, section 7.1. The paper divides by STL itself. For its own measures,
+    all positive, that is the same; where a measure can be negative, as R2 can, the absolute value keeps the
+    sign right.
 
     >>> relative_change(0.75, 0.5, higher_is_better=True), relative_change(0.75, 0.5, higher_is_better=False)
     (0.5, -0.5)

@@ -26,9 +26,10 @@ class ChunkF1(Metric):
         that continues no chunk of its type begins one.
     NaN where there is no chunk, neither true nor found.
     Raises ValueError for fewer than two tags, equal ones, an unknown scheme, and names that are not of the scheme.
-    Source: the thesis prints "F1" alone. This is what the usual scorer, seqeval, makes of both kinds of tags in its
-    default mode, but for one thing: of plain tags it takes a first letter B, E, S or O for a mark, so that equal
-    neighbours SYM are two chunks, and ONOM is outside. Here all plain tags are alike.
+    Source: Learning Architecture for Multiple Tasks in Transfer Learning, which prints "F1" alone. This is what the
+    usual scorer, seqeval, makes of both kinds of tags in its default mode, but for one thing: of plain tags it takes a
+    first letter B, E, S or O for a mark, so that equal neighbours SYM are two chunks, and ONOM is outside. Here all
+    plain tags are alike.
 
     >>> metric = ChunkF1(["DET", "NOUN"])
     >>> metric.update(torch.eye(2)[torch.tensor([[0, 1, 1, 0]])].mT, torch.tensor([[0, 1, 1, 1]]))

@@ -59,6 +59,7 @@ class Precision(_PerClass):
 
     Two classes: for class 1; more: the mean over the classes that occur, as a label or as a prediction.
     A class that was never predicted has precision 0.
+    No source: common.
     """
 
     def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
@@ -70,6 +71,7 @@ class Recall(_PerClass):
 
     Two classes: for class 1; more: the mean over the classes that occur, as a label or as a prediction.
     A class that was never labelled has recall 0.
+    No source: common.
     """
 
     def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
@@ -81,6 +83,7 @@ class F1(_PerClass):
 
     Two classes: for class 1, 0 if it never occurs; more: the mean over the classes that occur, as a label
     or as a prediction.
+    No source: common.
     """
 
     def ratios(self, hits: Tensor, predicted: Tensor, labelled: Tensor) -> Float64[Tensor, "many classes"]:
@@ -92,6 +95,7 @@ class MeanIoU(_PerClass):
 
     Pixels of all images are counted together, then averaged over the classes that occur, as a label or as
     a prediction; with two classes over both, background included.
+    Source: Everingham et al., The Pascal Visual Object Classes (VOC) Challenge, 2010.
     """
 
     positive_only = False
@@ -134,6 +138,8 @@ class AUC(_ScoreHistogram):
     0.003 wide at log-odds 0, 0.08 at 5, and never end. A pair in one bin counts half, as ties do: the exact
     area is at most half the share of such pairs away.
     Binary tasks only; NaN unless both classes are there.
+    Source: Hanley and McNeil, The Meaning and Use of the Area under a Receiver Operating Characteristic (ROC) Curve,
+    1982; the bins are ours.
 
     >>> metric = AUC()
     >>> metric.update(torch.tensor([[0.1], [0.9], [0.5], [-2.0]]), torch.tensor([0, 1, 0, 1]))
@@ -161,6 +167,7 @@ class MaxF(_ScoreHistogram):
     beta_squared: b, the weight of recall; 0.3 is usual for saliency, 1 gives the largest F1.
     k = 512: scores of either class in 256 bins of probability.
     Binary tasks only. Raises ValueError unless beta_squared > 0.
+    Source: Achanta et al., Frequency-tuned Salient Region Detection, 2009, for the measure and 0.3.
     """
 
     bins = 256

@@ -14,6 +14,7 @@ class Accuracy(Share):
     """Share of labelled elements predicted right; the prediction is the largest logit, or a single one's sign.
 
     k = 2: hits, labelled elements.
+    No source: common.
 
     >>> metric = Accuracy()
     >>> metric.update(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]]), torch.tensor([0, 0, -1]))
@@ -28,11 +29,17 @@ class Accuracy(Share):
 
 
 class PixelAccuracy(Accuracy):
-    """`Accuracy` under the name it has for dense tasks: the share of labelled pixels predicted right; k = 2."""
+    """`Accuracy` under the name it has for dense tasks: the share of labelled pixels predicted right; k = 2.
+
+    No source: common.
+    """
 
 
 class ErrorRate(Accuracy):
-    """Share of labelled elements predicted wrong, 1 - accuracy; k = 2: hits, labelled elements."""
+    """Share of labelled elements predicted wrong, 1 - accuracy; k = 2: hits, labelled elements.
+
+    No source: common.
+    """
 
     higher_is_better = False
 
@@ -44,7 +51,10 @@ class ErrorRate(Accuracy):
 
 
 class PixelError(ErrorRate):
-    """`ErrorRate` under the name it has for dense tasks: the share of labelled pixels predicted wrong; k = 2."""
+    """`ErrorRate` under the name it has for dense tasks: the share of labelled pixels predicted wrong; k = 2.
+
+    No source: common.
+    """
 
 
 class Brier(MeanError):
@@ -76,7 +86,10 @@ class Brier(MeanError):
 
 
 class MSE(MeanError):
-    """Mean squared error over all known values, in the square of the target's unit; k = 2: sum, count."""
+    """Mean squared error over all known values, in the square of the target's unit; k = 2: sum, count.
+
+    No source: common.
+    """
 
     interval = (0.0, math.inf)
 
@@ -85,7 +98,10 @@ class MSE(MeanError):
 
 
 class RMSE(MSE):
-    """Square root of the `MSE`, in the target's unit; k = 2: sum of squares, count."""
+    """Square root of the `MSE`, in the target's unit; k = 2: sum of squares, count.
+
+    No source: common.
+    """
 
     interval = None
 
@@ -97,7 +113,10 @@ class RMSE(MSE):
 
 
 class MAE(MeanError):
-    """Mean absolute error over all known values, in the target's unit; k = 2: sum, count."""
+    """Mean absolute error over all known values, in the target's unit; k = 2: sum, count.
+
+    No source: common.
+    """
 
     interval = (0.0, math.inf)
 
@@ -110,6 +129,7 @@ class AbsError(MAE):
 
     Zero is a value like any other, as keypoint and edge maps need it; depth that was not measured must
     therefore be NaN in the target.
+    Source: Liu, Johns and Davison, End-to-End Multi-Task Learning with Attention, 2019, for depth.
     """
 
 
@@ -117,6 +137,7 @@ class RelError(MeanError):
     """Mean of `|p - t| / t` over pixels of known depth t > 0, a fraction; k = 2: sum, count.
 
     Depth 0, for which there is no relative error, is read as "not measured", as depth cameras write it.
+    Source: Eigen, Puhrsch and Fergus, Depth Map Prediction from a Single Image using a Multi-Scale Deep Network, 2014.
     """
 
     interval = (0.0, math.inf)
@@ -130,6 +151,8 @@ class DepthWithin(Share):
 
     Depth 0 does not count, as for `RelError`; a prediction p <= 0 is never within.
     Raises ValueError unless power > 0.
+    Source: Eigen, Puhrsch and Fergus, Depth Map Prediction from a Single Image using a Multi-Scale Deep Network, 2014,
+    with powers 1, 2 and 3.
     """
 
     def __init__(self, power: int | float = 1):
@@ -148,6 +171,7 @@ class R2(Metric):
     k = 4 * channels: squared errors, targets, squared targets, count. The spread comes from those sums, so
     a target that varies by less than about a millionth of its size is taken as constant, and R2 is NaN.
     Raises ValueError for channels < 1, or predictions with another number of channels.
+    No source: common.
     """
 
     kind = "regression"

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
+from ..files import is_number, is_whole
 from ..void import VOID
 
 STARTS = ("random", "centre")
@@ -55,7 +56,7 @@ def pgd(loss: Callable[[Tensor], Tensor], x: Images, epsilon: Any, steps: Any = 
     Adversarial Attacks, ICLR 2018.
     """
     check_ball(epsilon)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not is_whole(steps, 1):
         raise ValueError(f"steps={steps!r}: an attack takes a whole number of steps, at least 1.")
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
     if start not in STARTS:
@@ -79,7 +80,7 @@ def pgd(loss: Callable[[Tensor], Tensor], x: Images, epsilon: Any, steps: Any = 
 
 def check_ball(epsilon: Any) -> None:
     """Raise ValueError unless `epsilon` can be a radius."""
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < float("inf"):
+    if not is_number(epsilon) or not 0 <= epsilon < float("inf"):
         raise ValueError(f"epsilon={epsilon!r} is the radius of a ball around each input: give a number from 0 "
                          "upwards, such as 2 / 255.")
 
@@ -102,6 +103,7 @@ def pgd_accuracy(logits: Callable[[Tensor], Tensor], batches: Iterable[tuple[Ten
     batches: pairs of inputs and class targets (batch,); samples without a label (`VOID`) do not count.
     seed: of the starts, so that two models are attacked from the same places.
     NaN without a sample. Raises as `pgd` does.
+    Source: that of `pgd`, Towards Deep Learning Models Resistant to Adversarial Attacks, 2018.
     """
     generator = torch.Generator().manual_seed(seed)
     right = total = 0
@@ -132,7 +134,12 @@ def from_uniform(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch
 
 
 def strangeness(logits: Float[Tensor, "batch classes"]) -> Float64[Tensor, "batch"]:
-    """How little a classifier trusts its answer: minus the largest softmax probability; high for what is strange."""
+    """How little a classifier trusts its answer: minus the largest softmax probability; high for what is strange.
+
+    logits: (batch, classes).
+    Source: Hendrycks and Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural
+    Networks, 2017.
+    """
     return -F.softmax(logits.double(), 1).amax(1)
 
 
@@ -144,6 +151,8 @@ def aupr(outside: Float64[Tensor, "n"], inside: Float64[Tensor, "m"]) -> float:
     `average_precision`, which joins them by steps: printed numbers that do not say which cannot be compared. A score
     that tells nothing has the share of outside samples, n / (n + m).
     Raises ValueError without a sample of either kind, and for scores that are no numbers.
+    Source: Hendrycks and Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural
+    Networks, 2017, which does not say how points are joined.
 
     >>> aupr(torch.tensor([0.9, 0.4]).double(), torch.tensor([0.5, 0.1]).double()).__round__(4)
     0.7917
@@ -153,7 +162,10 @@ def aupr(outside: Float64[Tensor, "n"], inside: Float64[Tensor, "m"]) -> float:
 
 
 def average_precision(outside: Float64[Tensor, "n"], inside: Float64[Tensor, "m"]) -> float:
-    """`sum_i (R_i - R_(i-1)) P_i` over the points of the curve whose area `aupr` takes; arguments as there."""
+    """`sum_i (R_i - R_(i-1)) P_i` over the points of the curve whose area `aupr` takes; arguments as there.
+
+    No source: common, from the retrieval of documents.
+    """
     precision, recall = precision_recall(outside, inside)
     return float((np.diff(recall) * precision[1:]).sum())
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..data import DomainView
 from ..encoders import StagedEncoder, build
-from ..files import part, unknown
+from ..files import is_number, is_whole, part, unknown
 from ..tasks import Batch, Task
 
 
@@ -67,7 +67,7 @@ class DomainModel(nn.Module):
         return source, dict(zip(targets, others, strict=True))
 
     def forward(self, inputs: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """`{task: logits}` of inputs of any domain."""
+        """`{task: logits}` of inputs of any domain. Raises ValueError for a task that is not the source's."""
         for name in tasks or ():
             if name != self.task.name:
                 raise ValueError(unknown("task", name, self.task_names))
@@ -87,9 +87,9 @@ class Aligned(DomainModel):
                  dropout: Any = 0.1):
         super().__init__(view, encoder)
         width = self.width if bottleneck is None else bottleneck
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        if not is_whole(width, 1):
             raise ValueError(f"bottleneck={bottleneck!r} is no width; give a whole number from 1 upwards.")
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        if not is_number(dropout) or not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout!r} is no rate from 0 to below 1.")
         self.aligned = width
         with part("bottleneck"):

@@ -148,7 +148,7 @@ class MTLModel(nn.Module):
         return [parameter for group in self.shared_modules() for parameter in group]
 
     def task_parameters(self, task: str) -> list[nn.Parameter]:
-        """The trainable parameters that only `task` reaches."""
+        """The trainable parameters that only `task` reaches. Raises ValueError for an unknown task."""
         if task not in self.heads:
             raise ValueError(unknown("task", task, self.heads))
         users = self._users()

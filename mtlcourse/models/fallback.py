@@ -39,6 +39,7 @@ class Fallback(nn.Module):
     beside their single-task networks. It starts in evaluation mode.
     Raises ValueError for tasks that are unknown or named twice, for networks of other inputs or outputs than the
     model's, and for those that share parameters; TypeError for one name in place of several.
+    No source: ours; what it makes true is definition 3 of Deep Safe Multi-Task Learning.
     """
 
     def __init__(self, model: nn.Module, alone: nn.Module, tasks: Iterable[str]):

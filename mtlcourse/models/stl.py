@@ -15,6 +15,7 @@ class STL(MTLModel):
 
     One model holds all m nets, so that a single-task baseline is trained, evaluated and stored like any
     other architecture; its nets do not influence each other.
+    No source: common; the STL of Deep Safe Multi-Task Learning, section 3.
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None):

@@ -16,6 +16,7 @@ The tables were transcribed from scans, and every cell was read twice by differe
 """
 
 from collections import Counter
+from functools import lru_cache
 from os import PathLike
 
 import pandas as pd
@@ -62,8 +63,9 @@ def audit(
     return inside.check(table)
 
 
+@lru_cache
 def _chapters() -> dict[str, list[Finding]]:
-    """All findings, under the headings of the report."""
+    """All findings, under the headings of the report; remembered, for they take seconds and the tables are fixed."""
     tables = {name: load(name) for name in names()}
     again = {name: table.about["again"] for name, table in tables.items() if "again" in table.about}
     first_prints = [name for name in tables if name not in again.values()]

@@ -24,7 +24,7 @@ class Finding:
     """One printed value that does not follow from its neighbours.
 
     table, row, column: where.  printed: the cell as it stands.  follows: what the other printed cells
-    allow.  verdict: a key of `VERDICTS`.  says: the reason, in a sentence.
+    allow.  verdict: a key of `VERDICTS`, ValueError for others.  says: the reason, in a sentence.
     """
 
     table: str

@@ -62,14 +62,14 @@ def beside(name: str, measured: pd.DataFrame) -> pd.DataFrame:
     Raises ValueError as `problem_of` does.
     """
     problem, table = problem_of(name), load(name)
-    own = measured[measured["problem"].map(lambda given: given.partition("(")[0]) == problem]
+    own = measured[measured["problem"].map(lambda given: given.partition("(")[0] == problem).astype(bool)]
     lines = {}
     for row in table.cells.index:
         lines[row, "printed"] = [_printed(table, row, column) for column in table.columns]
         method = method_named(row)
         if method is None:
             continue
-        alike = own[own["method"].map(lambda run, method=method: _means(run, method))]
+        alike = own[own["method"].map(lambda run, method=method: _means(run, method)).astype(bool)]  # also of none
         for (run, budget, lr, of), group in alike.groupby(["method", "budget", "lr", "problem"], sort=False,
                                                           dropna=False):
             lines[row, _title(run, budget, lr, of, int(group["seeds"].max()))] = [

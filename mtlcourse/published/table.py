@@ -76,7 +76,7 @@ class PrintedTable:
         return None if text in MISSING else text
 
     def number(self, row: str, header: str) -> Interval | None:
-        """All values that the cell can stand for, None as for `text`."""
+        """All values that the cell can stand for, None as for `text`. Raises ValueError for what is no number."""
         text = self.text(row, header)
         try:
             return None if text is None else printed(text)
@@ -97,7 +97,10 @@ class PrintedTable:
         return difference if column.higher_is_better else -difference
 
     def change(self, row: str, column: Column) -> Interval:
-        """`(-1)^p (M - STL) / STL`, each printed cell used once, so that the bounds are attained."""
+        """`(-1)^p (M - STL) / STL`, each printed cell used once, so that the bounds are attained.
+
+        Raises ValueError for a baseline that is not above zero.
+        """
         stl = self._metric(self.baseline, column)
         if stl.low <= 0:
             raise ValueError(

@@ -220,7 +220,7 @@ def bmtl_linear(empirical: float, *, beta: float, rho: float, T: float, m: int, 
     radius: the largest length of an input. "printed" does not ask for it, and is true for lengths up to 1.
     form: "repaired" multiplies the middle term by radius, and holds for every T. "sharp" has
         `2 min(1, (1 + 1 / (2 T)) / sqrt(n))` in place of 8 besides, and the smaller confidence term.
-    Terms and errors as in `bmtl`.
+    Terms as in `bmtl`. Raises ValueError for a radius or beta that is not above zero, and as `bmtl` does.
     Source: A Simple General Approach to Balance Task Difficulty in Multi-Task Learning, theorem 5; "sharp" is ours.
 
     >>> bmtl_linear(1.01, beta=1.0, rho=1.0, T=50.0, m=4, n=100, delta=0.05).terms["complexity"].__round__(4)

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ...encoders import StagedEncoder, as_stages, decoder
-from ...files import part
+from ...files import is_number, part
 from ...tasks import Problem
 from ..base import Encoder, MTLModel
 from . import penalties
@@ -127,7 +127,7 @@ class RMTL(Shallow):
     """
 
     def __init__(self, problem: Problem, encoder: Encoder = None, balance: Any = None):
-        if balance is not None and (isinstance(balance, bool) or not isinstance(balance, int | float)
+        if balance is not None and (not is_number(balance)
                                     or not 0 < balance < math.inf):
             m = len(problem.tasks)
             raise ValueError(f"balance={balance!r} is no positive number; for {m} tasks, those between "
