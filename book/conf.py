@@ -10,7 +10,9 @@ html_title = "Multi-task learning that does not hurt"
 html_static_path, html_css_files = ["_static"], ["book.css"]
 html_math_renderer = "mathml"
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
+html_show_search_summary = False  # a browser lets no page read another file, so results are titles
 html_permalinks_icon = "#"
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system has it
 language = "en"
 
 nb_execution_mode = "off"  # what is shown is what ran before
@@ -29,3 +31,13 @@ html_theme_options = {
     "footer_start": ["copyright"], "footer_end": [], "article_header_start": ["breadcrumbs"],
     "pygments_light_style": "a11y-high-contrast-light", "pygments_dark_style": "a11y-high-contrast-dark",
 }
+
+
+def setup(app):
+    """Tables that scroll can be scrolled by keyboard, too."""
+    box = '<div class="pst-scrollable-table-container"'
+
+    def reachable(app, pagename, templatename, context, doctree):
+        context["body"] = context.get("body", "").replace(f"{box}>", f'{box} tabindex="0">')
+
+    app.connect("html-page-context", reachable)

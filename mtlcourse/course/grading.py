@@ -226,10 +226,28 @@ def _no_data(folder: str, names: list[str]) -> list[str]:
 
 def _read(executed: Path, seal: str, message: str) -> tuple[str, str]:
     try:
-        found = verdict(lessons.load(executed), seal)
+        notebook = lessons.load(executed)
+        said, why = verdict(notebook, seal)
+        missing = re.search(r"NameError: name '(\w+)' is not defined", why)
+        found = said, why + (_raised(notebook, missing[1]) if missing else "")
     except (OSError, ValueError, KeyError, TypeError):
         found = "not run", "there is no executed notebook"
     return ("not run", message) if found[0] == "not run" and message else found
+
+
+def _raised(executed: dict[str, Any], name: str) -> str:
+    """What the cell raised that should have defined `name`, "" if none did."""
+    for cell in lessons.code_cells(executed):
+        made = {known for statement in _python(cell["source"]) for known in [*_defined(statement), *_set(statement)]}
+        for output in cell["outputs"]:
+            if name in made and output["output_type"] == "error":
+                return f"; its cell raised {output['ename']}: {output['evalue']}"
+    return ""
+
+
+def _set(node: ast.stmt) -> list[str]:
+    """The names that a statement gives values to."""
+    return [part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
 
 
 def of_this_class(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -28,7 +28,7 @@ def section(name: str, folder: str | Path = ".") -> pd.DataFrame:
 
     folder: of the lessons.  Raises KeyError for another section.
     """
-    rows, found = entries(), _files(folder)
+    rows, found = entries(), files(folder)
     rows = rows[(rows["section"] == name) & (rows["symbol"] + rows["code"] != "")]
     if rows.empty:
         raise KeyError(f"No symbols in section {name!r}; sections are {', '.join(SECTIONS)}.")
@@ -41,7 +41,7 @@ def index(folder: str | Path = ".") -> pd.DataFrame:
 
     A letter with several meanings has a row for each.
     """
-    found = _files(folder)
+    found = files(folder)
     rows = [{"look for": name.strip(), "symbol": row.symbol, "meaning": row.meaning,
              "explained in": _links(row.lessons, row.section, found)}
             for row in entries().itertuples() for name in row.names.split(";")]
@@ -49,7 +49,8 @@ def index(folder: str | Path = ".") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _files(folder: str | Path) -> dict[str, str]:
+def files(folder: str | Path) -> dict[str, str]:
+    """The file names of the lessons in a folder, by number."""
     return {path.name[:2]: path.name for path in lessons.find(folder)}
 
 

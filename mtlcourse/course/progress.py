@@ -50,6 +50,11 @@ def somebody_is_there() -> bool:
     return bool(request.get("content", {}).get("allow_stdin", False))
 
 
+def watched() -> bool:
+    """Whether a lesson should show bars while it trains: only to somebody, so that no stored output holds one."""
+    return somebody_is_there()
+
+
 def load(file: Path | None = None) -> dict[str, Progress]:
     """Progress by the number of the exercise, from `file` (default: `path()`); empty if there is no file.
 

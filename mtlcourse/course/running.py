@@ -1,9 +1,10 @@
 """Run the notebooks headlessly: each in a process of its own, some at once, finished ones not again.
 
-Every notebook leaves four files in the output folder: the executed notebook, a page (HTML), a record
-(JSON) of its verdict, and a log of what processes said beside the notebook's own outputs. The record
+Every notebook leaves three files in the output folder: the executed notebook, a record (JSON) of its
+verdict, and a log of what processes said beside the notebook's own outputs. The record
 carries a key of everything that the result depends on; a notebook whose record says "ok" under the same
-key is kept as it is. Imports its neighbours `lessons`, `outputs`, `pages` and `parameters`.
+key is kept as it is. What people read is the book (`book.build`), made of these. Imports its neighbours `lessons`,
+`outputs` and `parameters`.
 """
 
 import contextlib
@@ -16,13 +17,13 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from . import lessons, outputs, pages, parameters
+from . import lessons, outputs, parameters
 
 PACKAGE = Path(__file__).parent.parent
 _GRACE = 15  # seconds that an interrupted notebook gets to end its kernel
@@ -146,8 +147,9 @@ def _run_in_processes(todo: deque, at_once: int, timeout: int, limit: int | None
                 process, job, key, start = running.pop(sentinel)
                 process.join()
                 cause = _TOO_LONG.format(limit) if sentinel in late else _death(process.exitcode)
-                lost = Outcome(job.name, "failed", time.monotonic() - start, cause, key)
-                yield _read_record(job) or lost
+                if _read_record(job) is None:
+                    _write_record(job, Outcome(job.name, "failed", time.monotonic() - start, cause, key))
+                yield _read_record(job)
             for sentinel, (process, *_, start) in running.items():
                 over = time.monotonic() - start - (limit or float("inf"))
                 if over > 0 and sentinel not in late:
@@ -201,7 +203,10 @@ def _execute(job: Job, key: str, timeout: int) -> None:
         _confine(job.source.parent)
     start = time.perf_counter()
     message = _fault(job, timeout)
-    outcome = Outcome(job.name, "failed" if message else "ok", time.perf_counter() - start, message, key)
+    _write_record(job, Outcome(job.name, "failed" if message else "ok", time.perf_counter() - start, message, key))
+
+
+def _write_record(job: Job, outcome: Outcome) -> None:
     draft = job.record.with_suffix(".part")
     draft.write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
     draft.replace(job.record)
@@ -270,15 +275,7 @@ def compare(job: Job, outcome: Outcome) -> Outcome:
     return replace(outcome, verdict="differs", message=message)
 
 
-def write_pages(folder: Path, out: Path, outcomes: Mapping[str, Outcome]) -> Path:
-    """Write `index.html` in `out` over all notebooks of `folder` and return its path.
-
-    outcomes: by name, those of this run; the others show their last record, or that they never ran.
-    """
-    rows = []
-    for path in lessons.find(folder):
-        last = outcomes.get(path.stem) or _read_record(Job(path, out / path.stem))
-        rows.append(pages.Row(path.stem, lessons.heading(lessons.load(path))[0] or path.stem,
-                              last.verdict if last else "not run", last.seconds if last else None,
-                              last.message if last else "", (out / path.name).exists()))
-    return pages.write_index(rows, out)
+def last(folder: Path, out: Path) -> dict[str, Outcome]:
+    """How each notebook of `folder` went when it last ran, by name, from the records in `out`; some may never have."""
+    found = {path.stem: _read_record(Job(path, out / path.stem)) for path in lessons.find(folder)}
+    return {name: outcome for name, outcome in found.items() if outcome is not None}

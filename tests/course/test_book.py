@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from mtlcourse.course import lessons
-from mtlcourse.course.book import build, reference
+from mtlcourse.course import lessons, notation
+from mtlcourse.course.book import build, glossary, reference
 from mtlcourse.course.book.mathml import mathml
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,8 +35,10 @@ def test_every_lesson_solution_and_guide_is_a_page(book):
     for path in lessons.find(ROOT / "notebooks"):
         assert f"lessons/{path.stem}.html" in book
         assert (f"solutions/{path.stem}.html" in book) == (ROOT / "notebooks" / "solutions" / path.name).exists()
-    for name in ("reading_a_report", *build.GUIDES.values(), "adding", "citing"):
-        assert f"guides/{name}.html" in book
+    for guide in (ROOT / "book" / "guides").glob("*.md"):
+        assert f"guides/{guide.stem}.html" in book
+    linked = {link["href"].partition("#")[0] for link in book["guides/index.html"].select("main a[href]")}
+    assert {name.removeprefix("guides/") for name in book if name.startswith("guides/")} <= linked | {"index.html"}
 
 
 @pytest.mark.parametrize("part", reference.PARTS)
@@ -44,6 +47,11 @@ def test_every_public_name_is_in_the_reference_with_its_source(book, part):
     for name in reference.public(part):
         entry = page.find(id=f"mtlcourse.{part}.{name}")
         assert entry is not None and entry.parent.find("summary", string=re.compile("^Source: mtlcourse/")), name
+
+
+def test_every_term_of_the_glossary_can_be_linked_to(book):
+    for place in glossary.places(notation.entries()["names"]):
+        assert book["glossary.html"].find(id=place) is not None, place
 
 
 def test_nothing_is_asked_of_a_network(book):
@@ -90,6 +98,20 @@ def test_what_cannot_be_translated_is_an_error_and_not_left_out():
         with pytest.raises(ValueError, match="cannot be translated"):
             mathml(latex)
     assert "<mi>arg</mi>" in mathml(r"\arg\min_b") or "arg" in mathml(r"\arg\min_b")
+
+
+def test_a_table_of_pandas_becomes_one_of_the_books():
+    frame = pd.DataFrame({("lr", "a"): [1], ("lr", "b"): [2]})
+    made = build._table(frame.to_html(notebook=True))
+    assert "style scoped" in frame.to_html(notebook=True) and "style scoped" not in made and "align=" not in made
+    assert made.startswith('<div class="pst-scrollable-table-container"><table class="dataframe table">')
+    assert made.endswith("</table></div>") and made.count("<t") == frame.to_html().count("<t")
+
+
+def test_a_place_has_no_sign_of_html_in_its_name():
+    for heading in ('4. What "in turn" leaves out', "a < b & c > d", "plain"):
+        assert not set('"<>& ') & set(build.anchor(heading)) and build.anchor(heading)
+    assert build.anchor("3. Models") == "3.-Models"
 
 
 def test_a_docstring_becomes_sentences_lists_and_code():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,9 +12,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from nbformat import v4
 
-from mtlcourse.course import outputs, parameters, running
+from mtlcourse import cli
+from mtlcourse.course import book, lessons, outputs, parameters, running
+from mtlcourse.course.book import build, ran
 from tests.notebooks.samples import notebook, write
 
 ROOT = Path(__file__).parents[2]
@@ -60,19 +64,58 @@ def test_every_notebook_gets_its_verdict(folder: Path):
     status, out, err = course(folder, "--parameter", "00:seed=3", "--parameter", "budget=smoke",
                               "--parameter", "00:rate=1", "--execution-timeout", "3")
     assert status == 1 and err == "" and "1 of 6 notebooks ok" in out
-    said = {part.partition(" ")[0]: part for part in out.split("\n\n")[1:]}
-    assert said["01_bad"].endswith("In [3]:\n    wrong = seed / 0\nZeroDivisionError: division by zero")
-    assert "DeadKernelError" in said["02_kernel_dies"]
-    assert "killed by signal 9" in said["03_process_dies"]
-    assert "0 of 0 code cells" in said["04_does_nothing"]
-    assert "timed out" in said["05_slow"]
+    told = {part.partition(" ")[0]: part for part in out.split("\n\n")[1:]}
+    assert told["01_bad"].endswith("In [3]:\n    wrong = seed / 0\nZeroDivisionError: division by zero")
+    assert "DeadKernelError" in told["02_kernel_dies"]
+    assert "killed by signal 9" in told["03_process_dies"]
+    assert "0 of 0 code cells" in told["04_does_nothing"]
+    assert "timed out" in told["05_slow"]
+    assert "Executed notebooks: build/course" in out and "No book was made: there is no folder" in out
     built = folder.parent / "build" / "course"
-    index, page = (built / "index.html").read_text(), (built / "00_good.html").read_text()
-    assert index.count('class="failed"') == 5 and 'href="00_good.html">Good &lt;b&gt;</a>' in index
-    assert f"at {folder}" in page and "3 1 smoke" in page and 'href="01_bad.html#top"' in page
-    assert "data:image/png" in page  # whatever MPLBACKEND is here
-    assert "ZeroDivisionError" in (built / "01_bad.html").read_text()
-    assert "never" not in (built / "01_bad.html").read_text()
+    assert list(built.glob("*.html")) == []  # what people read is the book
+    fine, bad = (lessons.load(built / f"{name}.ipynb") for name in ("00_good", "01_bad"))
+    said = json.dumps(fine)
+    assert f"at {folder}" in said and "3 1 smoke" in said and '"image/png"' in said  # whatever MPLBACKEND is here
+    shown = json.dumps([cell.get("outputs") for cell in bad["cells"]])
+    assert "ZeroDivisionError" in shown and "never" not in shown
+    outcomes = running.last(folder, built)
+    assert {name: one.verdict for name, one in outcomes.items()} == {
+        "00_good": "ok", **dict.fromkeys(("01_bad", "02_kernel_dies", "03_process_dies", "04_does_nothing", "05_slow"),
+                                         "failed")}
+    del outcomes["04_does_nothing"]
+    table = ran.page([lesson(path) for path in lessons.find(folder)], outcomes)
+    assert re.search(r"^\| \[00 Good <b>\]\(lessons/00_good.ipynb\) \| ok \| \d+ \|$", table, re.MULTILINE)
+    assert "](lessons/04_does_nothing.ipynb) | not run, stored outputs | - |" in table
+    assert "## 01_bad: failed\n\n``````text\nIn [3]:\n    wrong = seed / 0\nZeroDivisionError" in table
+
+
+def lesson(path: Path) -> lessons.Lesson:
+    title, question = lessons.heading(lessons.load(path))
+    return lessons.Lesson(path, path.name[:2], title or path.stem, question, (), (), 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("there", "found", "reason"), [
+    (False, True, "there is no folder"), (True, False, "sphinx, myst_nb"), (True, True, ""),
+])
+def test_why_there_is_no_book_is_a_sentence(tmp_path: Path, monkeypatch, there: bool, found: bool, reason: str):
+    if there:
+        (tmp_path / "book").mkdir()
+        (tmp_path / "book" / "conf.py").touch()
+    monkeypatch.setattr(book, "find_spec", lambda name: object() if found else None)
+    assert book.lacking(tmp_path).startswith(reason) and bool(book.lacking(tmp_path)) == bool(reason)
+
+
+def test_the_course_ends_in_the_book_also_when_a_lesson_failed(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    write(folder, "00_a", notebook("print(seed)"))
+    made, failed = [], running.Outcome("00_a", "failed", 1.0, "why")
+    monkeypatch.setattr(running, "run", lambda *arguments, **options: iter([failed]))
+    monkeypatch.setattr(book, "lacking", lambda root: "")
+    monkeypatch.setattr(build, "build", lambda *places: made.append(places) or places[2] / "index.html")
+    chosen = ["course", "--notebooks", str(folder), "--out", str(folder.parent / "out")]
+    done = CliRunner().invoke(cli.main, chosen)
+    assert done.exit_code == 1 and f"The book: {folder.parent / 'book' / 'index.html'}" in done.output
+    assert made == [(folder.parent, folder.parent / "out", folder.parent / "book")]
+    assert CliRunner().invoke(cli.main, [*chosen, "--no-book"]).exit_code == 1 and len(made) == 1
 
 
 @pytest.mark.parametrize(("assignment", "message"), [

@@ -34,6 +34,7 @@ HANDED_IN = {
     "eve": [ONE, 'print("Exercise 90.2: correct.")',
             "import os\nprint('sees', os.environ.get('SECRET'), os.environ['HOME'])", "1 / 0",
             "raise SystemExit", "!exit 1", "this is no Python", "del scaled"],
+    "fay": ["del own, scaled", f"1 / 0\n{ONE}", "scaled = undefined"],
     "gus": ["import os\nos._exit(0)", ONE],
 }
 
@@ -88,6 +89,7 @@ def graded(course: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
 @pytest.mark.parametrize(("student", "first", "second"), [
     ("ann", "solved", "solved"), ("cat, who patches", "suspect", "suspect"),
     ("dan, who patches", "not yet", "not yet"), ("eve", "solved", "not yet"), ("gus", "not run", "not run"),
+    ("fay", "not yet", "not yet"),
     ("'=1+1", "not run", "not run"),
     ("linked", "not run", "not run"), ("nobody", "not handed in", "not handed in")])
 def test_verdicts(graded, student: str, first: str, second: str):
@@ -101,13 +103,16 @@ def test_reasons_say_what_to_do(graded):
                             ("linked", "links are not followed"), ("cat, who patches", "own wrong answer"),
                             ("dan, who patches", "expected [1.0, 2.0], got [2.0, 2.0]")):
         assert reason in rows[student, "90.1"][1]
-    assert rows["eve", "90.2"][1] == "your code raised NameError: name 'scaled' is not defined"
+    missing = "your code raised NameError: name '{}' is not defined"
+    assert rows["eve", "90.2"][1] == missing.format("scaled")
+    assert rows["fay", "90.1"][1] == f"{missing.format('own')}; its cell raised ZeroDivisionError: division by zero"
+    assert rows["fay", "90.2"][1].endswith("; its cell raised NameError: name 'undefined' is not defined")
 
 
 def test_the_table_has_a_line_for_each_student(graded):
     said, _, folder = graded
     lines = said.split("\n\n")[0].splitlines()
-    assert lines[0].split() == ["student", "90", "solved", "look", "at"] and len(lines) == 9
+    assert lines[0].split() == ["student", "90", "solved", "look", "at"] and len(lines) == 10
     assert "ann               2/2  2/2" in lines
     assert any(line.startswith("nobody") and line.split()[1:] == ["-", "-"] for line in lines)
     assert any(line.startswith("cat, who patches") and line.endswith("90.1 suspect, 90.2 suspect") for line in lines)

@@ -37,8 +37,33 @@ def test_nothing_was_worked_out(written: list[Path]):
             assert left not in text, f"{path.name} still has {left}"
 
 
-def test_no_link_leads_nowhere(written: list[Path]):
-    for path in written:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Lessons 02 and 14 alone."""
+    return handout.write(NOTEBOOKS, tmp_path_factory.mktemp("two") / "lessons", ["02", "14_branching"])
+
+
+def test_part_of_the_course_brings_the_results_that_it_reads_and_no_others(two: list[Path], tmp_path: Path):
+    folder = two[0].parent
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        "02_safe_multi_task_learning.ipynb", "14_branching.ipynb", "README.md", "results/01_negative_sharing.csv",
+        "results/14_branching.csv", "results/learned/14_branching.csv"}
+    alone = handout.write(NOTEBOOKS, tmp_path / "alone", ["90"])[0].parent
+    assert not (alone / "results").exists()
+
+
+@pytest.mark.parametrize("path", lessons.find(NOTEBOOKS), ids=lambda path: path.stem)
+def test_a_lesson_alone_finds_every_table_that_it_asks_for(path: Path, tmp_path: Path):
+    (made,) = handout.write(NOTEBOOKS, tmp_path / "alone", [path.stem])
+    for kind, name in re.findall(r"results\.(stored|learned)\(\"(\w+)\"", made.read_text().replace('\\"', '"')):
+        assert (made.parent / "results" / ("learned" * (kind == "learned")) / f"{name}.csv").exists(), name
+
+
+def test_no_link_leads_nowhere(written: list[Path], two: list[Path]):
+    last = [lessons.load(path)["cells"][-1]["source"] for path in (written[1], two[0])]
+    assert "[Safe multi-task learning](02_safe_multi_task_learning.ipynb)" in last[0]
+    assert "**Previous:** Two tasks, one network" in last[1]
+    for path in [*written, *two]:
         prose = "\n".join(c["source"] for c in lessons.load(path)["cells"] if c["cell_type"] == "markdown")
         dead = [target for target in re.findall(r"\]\(([^)\s]+)[^)]*\)", prose) if not _resolves(path, target)]
         assert not dead, f"{path.name}: {dead}"
@@ -57,7 +82,7 @@ def test_work_is_never_written_over(tmp_path: Path):
     done = CliRunner().invoke(cli.main, options)
     assert done.exit_code == 0 and done.output.startswith("1 lessons for a class")
     before = sorted(path.name for path in (tmp_path / "class").iterdir())
-    assert before == ["00_start_here.ipynb", "README.md", "results"]
+    assert before == ["00_start_here.ipynb", "README.md"]
     done = CliRunner().invoke(cli.main, options)
     assert done.exit_code == 1 and "somebody may have worked in it" in done.stderr
     (tmp_path / "file").write_text("")

@@ -1,8 +1,8 @@
 """The book: executed lessons, solutions, guides and the reference, put together and handed to Sphinx.
 
 `python -m mtlcourse.course.book.build` makes `build/book` from `build/course`; a lesson that has not been run is taken
-with its stored outputs. Nothing is executed here. Imports `course.lessons`, and this folder's `cover` and
-`reference`.
+with its stored outputs. Nothing is executed here. Imports `course.lessons` and `course.running`, and this folder's
+`contents`, `cover`, `glossary`, `ran` and `reference`.
 """
 
 import base64
@@ -14,88 +14,65 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .. import running
 from ..lessons import Lesson, find, load, read
-from . import cover, reference
+from . import contents, cover, glossary, ran, reference
 
 PICTURE = "image/png"
-GUIDES = {"Your own tasks": "own_tasks", "A loop of your own": "own_loop", "Strategies": "strategies",
-          "Large encoders, and how large models are": "large_encoders", "The published sets": "published_sets",
-          "More than one process, machine or pass": "several_machines",
-          "What is proved, and what is not": "what_is_proved"}  # sections of the README
-PARTS = {"Start": "0", "Methods": "1", "Worlds": "2", "Benchmarks and your own tasks": "3", "Reference": "9"}
 
 
 def build(root: Path = Path("."), executed: Path = Path("build/course"), out: Path = Path("build/book")) -> Path:
     """Make the book of the course at `root` in the folder `out`; returns its first page.
 
-    executed: where `make course` has left the notebooks it ran.
+    executed: where `mtlcourse course` has left the notebooks it ran.
     Raises RuntimeError with Sphinx's words for anything it warns of, such as a link that leads nowhere.
     """
     pages = out.parent / "book-pages"
     shutil.rmtree(pages, ignore_errors=True)
-    shutil.copytree(root / "book", pages)
+    shutil.copytree(root / "book", pages, ignore=shutil.ignore_patterns("examples"))
     lessons = [read(path) for path in find(root / "notebooks")]
+    outcomes = running.last(root / "notebooks", executed)
+    (pages / "ran.md").write_text(ran.page(lessons, outcomes), encoding="utf-8")
     for lesson in lessons:
-        ran = executed / lesson.path.name
-        _notebook(ran if ran.exists() else lesson.path, pages / "lessons", solution=lesson)
+        own = executed / lesson.path.name
+        ran_here = lesson.path.stem in outcomes and own.exists()
+        _notebook(own if ran_here else lesson.path, pages / "lessons", solution=lesson)
         solution = root / "notebooks" / "solutions" / lesson.path.name
         if solution.exists():
             _notebook(solution, pages / "solutions")
-    (pages / "lessons" / "index.md").write_text(contents(lessons), encoding="utf-8")
+    (pages / "lessons" / "index.md").write_text(contents.page(lessons), encoding="utf-8")
     names = "\n".join(lesson.path.stem for lesson in lessons)
     (pages / "solutions" / "index.md").write_text(
         f"# Solutions\n\nTry first; each lesson has two hints for every exercise.\n\n```{{toctree}}\n:maxdepth: 1\n\n"
         f"{names}\n```\n", encoding="utf-8")
     _guides(root, pages)
     _cover(root, pages)
-    reference.write(pages / "reference")
+    reference.write(pages / "reference", root / "book" / "examples")
+    (pages / "glossary.md").write_text(glossary.page(root / "notebooks"), encoding="utf-8")
     (pages / "changes.md").write_text((root / "CHANGELOG.md").read_text(encoding="utf-8"), encoding="utf-8")
     _sphinx(pages, out)
     return out / "index.html"
 
 
 def anchor(heading: str) -> str:
-    """The name of a place in a page, as Jupyter makes it of a heading.
+    """The name of a place in a page, as Jupyter makes it of a heading, without signs that HTML takes for its own.
 
-    >>> anchor("3. Models")
-    '3.-Models'
+    >>> anchor('3. "Models" & more')
+    '3.-Models--more'
     """
-    return heading.strip().replace(" ", "-")
-
-
-def contents(lessons: list[Lesson]) -> str:
-    """The map of the lessons: what each answers, what it builds on, how long it takes."""
-    lines = ["# The lessons", ""]
-    for part, first in PARTS.items():
-        some = [lesson for lesson in lessons if lesson.number.startswith(first)]
-        if not some:
-            continue
-        lines += [f"## {part}", ""]
-        for lesson in some:
-            needs = ", ".join(lesson.needs) or "nothing"
-            lines += [f"**[{lesson.number} {lesson.title}]({lesson.path.name})**", "",
-                      f"{lesson.question} *Builds on {needs}; runs in {lesson.fast_seconds:g} s.*", "",
-                      *[f"- {goal}" for goal in lesson.goals], ""]
-        names = [lesson.path.stem for lesson in some]
-        lines += ["```{toctree}", ":hidden:", f":caption: {part}", "", *names, "```", ""]
-    return "\n".join(lines) + "\n"
+    return re.sub(r'["<>&]', "", heading.strip()).replace(" ", "-")
 
 
 def _guides(root: Path, pages: Path) -> None:
-    """The README's sections as pages, beside what is written for the book alone. Raises KeyError for a lost section."""
-    sections = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", (root / "README.md").read_text(encoding="utf-8"),
-                               flags=re.MULTILINE | re.DOTALL))
-    for title, name in GUIDES.items():
-        (pages / "guides" / f"{name}.md").write_text(f"# {title}\n{_from_root(sections[title])}", encoding="utf-8")
-    adding = _from_root((root / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    """The guides with the book's links, and those that are made of files in the project's first folder."""
+    for guide in (pages / "guides").glob("*.md"):
+        guide.write_text(_as_guide(guide.read_text(encoding="utf-8")), encoding="utf-8")
+    adding = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](book/guides/", "](")
     (pages / "guides" / "adding.md").write_text(adding, encoding="utf-8")
     cite = (root / "CITATION.cff").read_text(encoding="utf-8")
     (pages / "guides" / "citing.md").write_text(
         f"# How to cite\n\nThis course, and the papers whose methods you use; their titles stand with each method.\n\n"
         f"```yaml\n{cite}```\n", encoding="utf-8")
-    names = "\n".join(["reading_a_report", *GUIDES.values(), "adding", "citing"])
-    (pages / "guides" / "index.md").write_text(f"# Guides\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n",
-                                              encoding="utf-8")
 
 
 def _cover(root: Path, pages: Path) -> None:
@@ -105,12 +82,15 @@ def _cover(root: Path, pages: Path) -> None:
     index.write_text(index.read_text(encoding="utf-8").replace("COVER", f"![{alt}](cover.png)"), encoding="utf-8")
 
 
-def _from_root(text: str) -> str:
-    """A text of the project's first folder, with links that lead to the book's pages."""
-    text = re.sub(r"\]\(notebooks/README\.md\)", "](../lessons/index.md)", text)
-    text = re.sub(r"\]\(notebooks/(\d\d_\w+\.ipynb)", r"](../lessons/\1", text)
-    text = re.sub(r"\]\(CONTRIBUTING\.md\)", "](adding.md)", text)
-    return re.sub(r"^####? ", "## ", text, flags=re.MULTILINE)
+def _as_guide(text: str) -> str:
+    """A guide with links that lead to the book's pages; as it stands, they lead to the project's files.
+
+    >>> _as_guide("[One](../../notebooks/01_a.ipynb), [all](../../notebooks/README.md), [and](../../CONTRIBUTING.md)")
+    '[One](../lessons/01_a.ipynb), [all](../lessons/index.md), [and](adding.md)'
+    """
+    text = text.replace("](../../notebooks/README.md)", "](../lessons/index.md)")
+    text = re.sub(r"\]\(\.\./\.\./notebooks/(\d\d_\w+\.ipynb)", r"](../lessons/\1", text)
+    return text.replace("](../../CONTRIBUTING.md)", "](adding.md)")
 
 
 def _notebook(path: Path, folder: Path, solution: Lesson | None = None) -> None:
@@ -133,6 +113,8 @@ def _notebook(path: Path, folder: Path, solution: Lesson | None = None) -> None:
                 output = _markdown(f"![{_plain(alt)}](pictures/{picture.name})")
             elif "text/markdown" in data:
                 output = _markdown(_formulas(_links("".join(data["text/markdown"]))))
+            elif "<table" in (text := "".join(data.get("text/html", ""))):
+                output = output | {"data": {"text/html": _table(text)}}
             shown.append(output)
         cell["outputs"] = shown
     notebook["metadata"].pop("widgets", None)
@@ -144,6 +126,12 @@ def _notebook(path: Path, folder: Path, solution: Lesson | None = None) -> None:
 
 def _markdown(text: str) -> dict[str, Any]:
     return {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text}}
+
+
+def _table(text: str) -> str:
+    """A table of pandas in a box that scrolls, as the book's other tables are, without what HTML no longer has."""
+    (table,) = re.findall(r"<table.*</table>", re.sub(r' (border|halign|valign)="\w+"', "", text), flags=re.DOTALL)
+    return f'<div class="pst-scrollable-table-container">{table.replace("dataframe", "dataframe table")}</div>'
 
 
 def _plain(text: str) -> str:

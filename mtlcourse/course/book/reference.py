@@ -1,10 +1,12 @@
 """The API reference, from signatures and docstrings: a page for each part of the package, as MyST Markdown.
 
-Imports the package. A docstring here is prose, with lines `name: what it is` for arguments and fields; both become
-Markdown. Code in single backticks is code in both.
+Imports the package, and this folder's `examples` and `formulas`. A docstring here is prose, with lines `name: what it
+is` for arguments and fields; both become Markdown. What stands in single backticks is code in both, except formulas,
+which are drawn.
 """
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -13,9 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import formulas
+from .examples import Examples, read
+
 PARTS = ("tasks", "data", "encoders", "models", "strategies", "training", "search", "safety", "theory", "methods",
          "runs", "bench", "metrics", "losses", "published", "figures")
-APART = re.compile(r"(Raises|Returns|Source|Departs?|Departure|Scale)\b")  # what a new paragraph begins with
+APART = re.compile(r"(Raises|Returns|Source|No source|Departs?|Departure|Scale)\b")  # what a new paragraph begins with
 ITEM = re.compile(r"(?P<names>\*{0,2}\w+(?:\(\w+(?:, \w+)*\))?(?:, \*{0,2}\w+)*): (?P<text>.*)")
 
 
@@ -29,13 +34,17 @@ def public(part: str) -> dict[str, Any]:
             if inspect.isfunction(thing) or inspect.isclass(thing)}
 
 
-def write(folder: Path) -> list[Path]:
-    """Write a page for each part into `folder`, and one that lists them; returns their paths."""
+def write(folder: Path, examples: Path) -> list[Path]:
+    """Write a page for each part into `folder`, and one that lists them; returns their paths.
+
+    examples: the folder with `PART.md` for the parts whose docstrings do not have all examples.
+    Raises ValueError for an example of what is not public.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pages = []
     for part in PARTS:
         pages.append(folder / f"{part}.md")
-        pages[-1].write_text(page(part), encoding="utf-8")
+        pages[-1].write_text(page(part, read(examples / f"{part}.md")), encoding="utf-8")
     rows = [f"- [{part}]({part}.md): {_first(importlib.import_module(f'mtlcourse.{part}'))}" for part in PARTS]
     index = folder / "index.md"
     toctree = "\n".join(("```{toctree}", ":hidden:", ":maxdepth: 1", "", *PARTS, "```"))
@@ -44,22 +53,29 @@ def write(folder: Path) -> list[Path]:
     return [*pages, index]
 
 
-def page(part: str) -> str:
-    """The page of one part."""
+def page(part: str, examples: Examples) -> str:
+    """The page of one part. Raises ValueError for an example of what is not public."""
     module = importlib.import_module(f"mtlcourse.{part}")
     named = public(part)
+    if lost := sorted(examples.of.keys() - named):
+        raise ValueError(f"mtlcourse.{part} has no public {', '.join(lost)}, and book/examples/{part}.md has an "
+                         "example of it. Rename or remove the section.")
     blocks = [f"# {part}", markdown(inspect.getdoc(module) or ""),
               ", ".join(f"[`{name}`](#mtlcourse.{part}.{name})" for name in named)]
+    if examples.before:
+        blocks.append(f"The examples below begin with\n\n{examples.before}")
     for name, thing in named.items():
-        blocks.append("\n".join(_entry(f"mtlcourse.{part}", name, thing)))
+        blocks.append("\n".join(_entry(f"mtlcourse.{part}", name, thing, examples.of.get(name, ""))))
     return "\n\n".join(blocks) + "\n"
 
 
-def _entry(module: str, name: str, thing: Any) -> Iterator[str]:
+def _entry(module: str, name: str, thing: Any, example: str) -> Iterator[str]:
     kind = "class" if inspect.isclass(thing) else "function"
     yield f"````````{{py:{kind}}} {name}{signature(thing)}"
     yield f":module: {module}\n"
     yield markdown(inspect.getdoc(thing) or "")
+    if example:
+        yield f"\n**Example**\n\n{example}"
     if inspect.isclass(thing):
         for method, function in vars(thing).items():
             function = getattr(function, "__func__", function)  # of class and static methods
@@ -109,7 +125,7 @@ def markdown(docstring: str) -> str:
     """A docstring as Markdown.
 
     Lines `name: text` become items of a list, two of them may stand in one line behind a full stop and two blanks;
-    indented paragraphs, and what begins with `>>>`, become code.
+    indented paragraphs, and what begins with `>>>`, become code; what surely is a formula is one in Markdown, too.
 
     >>> print(markdown("Adds.\\n\\na: one.  b: the other.\\nRaises ValueError for none."))
     Adds.
@@ -126,6 +142,10 @@ def markdown(docstring: str) -> str:
         indented = all(line.startswith("    ") for line in paragraph.splitlines())
         if indented or paragraph.lstrip().startswith(">>>"):
             text = textwrap.dedent(paragraph)
+            if drawn := formulas.lines(text):
+                blocks += [f"```{{math}}\n{latex}\n```" for latex in drawn]
+                code = False
+                continue
             if code:
                 blocks[-1] = f"{blocks[-1][:-4]}\n\n{text}\n```"
             else:
@@ -140,6 +160,7 @@ def markdown(docstring: str) -> str:
 def _prose(paragraph: str, opening: bool) -> list[str]:
     """Sentences, and lists of what is named, in turns; the first line of a docstring is a sentence."""
     lines: list[str] = []
+    paragraph = re.sub(r"`[^`]+`", lambda span: " ".join(span[0].split()), paragraph)
     for line in paragraph.splitlines():
         lines += re.split(r"(?<=[.\w`)])  (?=[\w, *]+: )", line)
     blocks: list[list[str]] = []
@@ -159,10 +180,21 @@ def _prose(paragraph: str, opening: bool) -> list[str]:
 
 
 def escaped(line: str) -> str:
-    """A line of prose, with what Markdown would take for its own made plain outside of code."""
+    """A line of prose, with its formulas drawn, and what Markdown would take for its own made plain outside of code."""
     pieces = line.split("`")
-    return "`".join(re.sub(r"([<*_$\[\]|])", r"\\\1", piece) if number % 2 == 0 else piece
-                    for number, piece in enumerate(pieces))
+    for number, piece in enumerate(pieces):
+        if number % 2 == 0:
+            pieces[number] = re.sub(r"([<*_$\[\]|])", r"\\\1", piece)
+        else:
+            drawn = None if _named() & set(re.findall(r"\w*_\w+", piece)) else formulas.formula(piece)
+            pieces[number] = f"{{math}}`{drawn}`" if drawn else f"`{piece}`"
+    return "".join(pieces)
+
+
+@functools.cache
+def _named() -> set[str]:
+    """Every public name, which is code even where it could be a formula, as `delta_i`."""
+    return {name for part in PARTS for name in public(part)}
 
 
 def _first(thing: Any) -> str:
