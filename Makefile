@@ -1,8 +1,10 @@
 # What can be done here: `make` lists it. Every target first makes its environment if it is absent, and refreshes
 # it when its constraints or pyproject.toml have changed: .venv (constraints/core.txt), and for test-vision
-# .venv-vision (constraints/vision.txt), since torchvision needs another torch than the small one of the course.
+# .venv-vision (constraints/vision.txt), with all extras, since torchvision needs another torch than the small one of
+# the course.
 #   PYTHON    the Python that makes the environment
 #   PIP_ARGS  more arguments for pip, such as an index with another build of PyTorch
+#   CHROMIUM  the browser of test-browser, if it is not found under its usual names
 #   ARGS      more arguments for the command behind a target: make course ARGS="--only 01 --fresh"
 
 PYTHON ?= python3
@@ -21,21 +23,25 @@ PORTABLE_sse := $(addprefix tests/,metrics safety search strategies notebooks/te
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BROWSER_READY := $(VENV)/.browser-ready
 VISION := .venv-vision
 VISION_READY := $(VISION)/.ready
+# What needs extras, or leaves something out without them.
+WITH_EXTRAS := tests/extras tests/data/test_mt10.py tests/data/test_sentences.py tests/encoders/test_language.py
 
 # The nets of the course are small: one thread each is faster than several that wait for one another.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course book test test-portable test-vision lab notebooks results bench lint
+.PHONY: help course book test test-portable test-browser test-vision lab notebooks results bench lint
 
 help:
-	@echo "make course        run the whole course headlessly; then make its book"
-	@echo "make book          make that course a book that needs no network: build/book/index.html"
+	@echo "make course        run the whole course headlessly, and make its book: build/book/index.html"
+	@echo "make book          make that book of what has run, or of stored outputs, without running anything"
 	@echo "make test          run every check: lint, types, tests, notebooks"
 	@echo "make test-portable check that what computes says the same on a processor with a smaller instruction set"
-	@echo "make test-vision   check what needs torchvision, in an environment of its own (5.5 GB)"
+	@echo "make test-browser  check the book, the report and JupyterLab in Chromium, without a network"
+	@echo "make test-vision   check what needs extras: vision, robot, text; in an environment of its own (7 GB)"
 	@echo "make lab           open JupyterLab at the first notebook"
 	@echo "make notebooks     refresh the stored outputs of the notebooks and their index"
 	@echo "make results       refresh the stored sweeps in notebooks/results/"
@@ -44,7 +50,6 @@ help:
 
 course: $(READY)
 	@$(RUN) -m mtlcourse course $(ARGS)
-	@$(RUN) -m mtlcourse.course.book.build
 
 book: $(READY)
 	@$(RUN) -m mtlcourse.course.book.build
@@ -63,12 +68,20 @@ define portable
 
 endef
 
-test-vision: $(VISION_READY)
-	@echo "Testing backbones, and the stored counts of parameters."
-	@$(VISION)/bin/python -m pytest --quiet tests/vision $(ARGS)
+# The book is made anew: what is tested is what the sources say now.
+test-browser: $(BROWSER_READY)
+	@$(RUN) tests/browser/chromium.py >/dev/null
+	@$(RUN) -m mtlcourse.course.book.build
+	@echo "Testing in Chromium, $(WORKERS) at once."
+	@$(RUN) -m pytest --quiet -n $(WORKERS) --dist worksteal --confcutdir tests/browser tests/browser $(ARGS)
 
+test-vision: $(VISION_READY)
+	@echo "Testing what needs extras: backbones and cut models, stored counts, the robot, sentences."
+	@$(VISION)/bin/python -m pytest --quiet $(WITH_EXTRAS) $(ARGS)
+
+# JupyterLab refuses root, which is who one is in a container, unless it is told that this is meant.
 lab: $(READY)
-	@$(RUN) -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
+	@$(RUN) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb $(ARGS)
 
 notebooks: $(READY)
 	@$(RUN) notebooks/refresh.py $(ARGS)
@@ -93,8 +106,19 @@ python3-venv) or name another Python, as in make PYTHON=python3.12
 
 $(READY): EXTRAS = dev
 $(READY): SIZE = about 2 GB, one to three minutes
-$(VISION_READY): EXTRAS = dev,vision
-$(VISION_READY): SIZE = about 6 GB, two to five minutes
+$(VISION_READY): EXTRAS = dev,vision,robot,text,timm
+$(VISION_READY): BARE = turkish-treebanks
+$(VISION_READY): SIZE = about 7 GB, two to five minutes
+
+INSTALL = $(@D)/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+-c $(filter constraints/%,$^) $(PIP_ARGS)
+
+$(BROWSER_READY): $(READY)
+	@echo "Adding what drives a browser to $(VENV): 170 MB, only when the constraints change."
+	@$(RUN) -m pip install --quiet --no-input --disable-pip-version-check -c constraints/core.txt $(PIP_ARGS) \
+		-e ".[browser]" \
+		|| { echo "The packages could not be installed: see pip's message above, then run make again."; exit 1; }
+	@touch $@
 
 $(READY): constraints/core.txt
 $(VISION_READY): constraints/vision.txt
@@ -103,7 +127,6 @@ $(READY) $(VISION_READY): pyproject.toml
 	$(if $(filter True,$(VENV_FITS)),,$(error $(NO_VENV)))
 	@echo "Setting up the environment $(@D): $(SIZE), only when the constraints change."
 	@$(@D)/bin/python -c "" 2>/dev/null || $(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
-		-c $(filter constraints/%,$^) $(PIP_ARGS) -e ".[$(EXTRAS)]" \
+	@$(INSTALL) -e ".[$(EXTRAS)]" $(if $(BARE),&& $(INSTALL) --no-deps $(BARE)) \
 		|| { echo "The packages could not be installed: see pip's message above, then run make again."; exit 1; }
 	@touch $@

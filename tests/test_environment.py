@@ -19,7 +19,8 @@ from mtlcourse.course import machines
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ["course", "book", "test", "test-portable", "test-vision", "lab", "notebooks", "results", "bench", "lint"]
+TARGETS = ["course", "book", "test", "test-portable", "test-browser", "test-vision", "lab", "notebooks", "results",
+           "bench", "lint"]
 CONDA = {"torch": ["pytorch"], "matplotlib": ["matplotlib-base"], "dask[distributed]": ["dask", "distributed"]}
 
 
@@ -88,13 +89,21 @@ def test_pins_fit_any_build_of_a_version():
     assert "torchvision" not in pins()  # it does not import beside this torch
 
 
-def test_the_vision_set_is_the_core_set_with_the_torch_that_torchvision_prescribes():
-    core, vision = pins(), pins("vision.txt")
-    assert {name for name in vision if core.get(name) != vision[name]} == {"torch", "torchvision"}
-    assert set(core) - set(vision) == set()
-    (requirement,) = map(Requirement, PROJECT["optional-dependencies"]["vision"])
-    assert requirement.specifier.contains(vision["torchvision"])
-    assert str(requirement) in (ROOT / "environment.yml").read_text()  # named there, though not installed
+EXTRAS = ("dev", "vision", "robot", "text", "timm")
+
+
+def test_the_set_of_all_extras_is_the_core_set_with_the_torch_that_torchvision_prescribes():
+    core, extras = pins(), pins("vision.txt")
+    assert {name for name in core if core[name] != extras.get(name)} == {"torch"}
+    pinned = {canonicalize_name(name): version for name, version in extras.items()}
+    for requirement in requirements(*EXTRAS):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+    assert {"turkish-treebanks"} <= set(pinned) and not [version for version in pinned.values() if "+" in version]
+    assert PROJECT["optional-dependencies"]["vision"][0] in (ROOT / "environment.yml").read_text()  # only named there
+
+
+def test_every_extra_is_part_of_dev_or_tested_in_another_environment():
+    assert set(PROJECT["optional-dependencies"]) == {"cluster", "book", "browser", *EXTRAS}
 
 
 # --- Makefile --------------------------------------------------------------------------------------
@@ -142,10 +151,57 @@ def test_the_vision_environment_is_one_of_its_own(clone: Path):
     (clone / ".venv").mkdir()
     (clone / ".venv" / ".ready").touch()
     planned = make(clone, "-n", "test-vision", f"PYTHON={sys.executable}").stdout.replace(sys.executable, "python")
-    assert "-m venv --clear .venv-vision" in planned and '-c constraints/vision.txt  -e ".[dev,vision]"' in planned
+    assert "-m venv --clear .venv-vision" in planned and "--no-deps turkish-treebanks" in planned
+    assert f'-c constraints/vision.txt  -e ".[{",".join(EXTRAS)}]"' in planned
+    named = re.search(r"pytest --quiet (tests/extras .*)", planned)[1].split()
+    assert not [path for path in named if not (ROOT / path).exists()]
+    needy = "robot.there()|treebank\\(section\\)|importorskip\\(\"transformers"  # what is skipped without an extra
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*/*.py")
+            if re.search(needy, path.read_text()) and path.parent.name != "extras"} == set(named) - {"tests/extras"}
     assert ".venv/" not in planned and "constraints/core.txt" not in planned
     planned = make(clone, "-n", "test", f"PYTHON={sys.executable}").stdout
-    assert "vision" not in planned
+    assert "vision" not in planned and "treebanks" not in planned
+
+
+def test_the_browser_set_is_added_once_and_only_for_its_tests(clone: Path):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / ".ready").touch()
+    assert '-e ".[browser]"' in make(clone, "-n", "test-browser").stdout
+    for target in ("test", "book"):
+        assert "browser" not in make(clone, "-n", target).stdout
+    (clone / ".venv" / ".browser-ready").touch()
+    assert "pip install" not in make(clone, "-n", "test-browser").stdout
+    pinned = {canonicalize_name(name): version for name, version in pins().items()}
+    for requirement in map(Requirement, PROJECT["optional-dependencies"]["browser"]):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("variables, said", [({}, "The browser tests need Chromium"),
+                                             ({"CHROMIUM": "/no/such/chrome"}, "CHROMIUM=/no/such/chrome is not")])
+def test_a_missing_browser_gives_one_sentence(tmp_path: Path, variables: dict[str, str], said: str):
+    done = subprocess.run([sys.executable, ROOT / "tests" / "browser" / "chromium.py"], text=True, capture_output=True,
+                          env={"PATH": str(tmp_path)} | variables)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(said) and done.stdout == ""
+
+
+def test_a_browser_is_found_by_its_name_or_by_the_one_given(tmp_path: Path):
+    for name in ("chromium-browser", "mine"):
+        Path(fake_python(tmp_path, "")).rename(tmp_path / name)
+    for variables, name in (({}, "chromium-browser"), ({"CHROMIUM": "mine"}, "mine")):
+        done = subprocess.run([sys.executable, ROOT / "tests" / "browser" / "chromium.py"], text=True,
+                              capture_output=True, env={"PATH": str(tmp_path)} | variables)
+        assert done.stdout == f"{tmp_path / name}\n"
+
+
+@pytest.mark.parametrize("user, allowed", [("0", True), ("1000", False)])
+def test_jupyterlab_is_allowed_root_only_for_root(clone: Path, monkeypatch, user: str, allowed: bool):
+    (clone / "bin").mkdir()
+    (clone / "bin" / "id").write_text(f"#!/bin/sh\necho {user}\n")
+    (clone / "bin" / "id").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{clone / 'bin'}:{os.environ['PATH']}")
+    planned = make(clone, "-n", "lab", f"PYTHON={sys.executable}").stdout
+    assert ("--allow-root" in planned) == allowed and "-m jupyterlab" in planned
 
 
 @pytest.mark.parametrize("answers", ["", "*version_info*) echo False; exit 0;;"], ids=["absent", "old"])
@@ -194,7 +250,7 @@ def test_an_instruction_set_is_printed_as_a_shell_takes_it():
 def test_the_checking_machine_runs_all_sets_of_tests():
     path = ROOT / ".ci" / "run"
     assert os.access(path, os.X_OK) and path.read_text().endswith(
-        "\nmake test\nmake test-portable\nexec make test-vision\n")
+        "\nmake test\nmake test-browser\nmake test-portable\nexec make test-vision\n")
     assert subprocess.run(["bash", "-n", path]).returncode == 0
 
 
