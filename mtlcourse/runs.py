@@ -46,6 +46,7 @@ def configuration(problem: str, method: str, seed: int, budget: str = "fast",
     Settings are what the budget means for the problem, and its encoder: when a default changes, so does the
     name of the run, and no old result passes for a new one.
     """
+    data.introduce(problem)
     part = parse_part(problem)
     budget = str(parse_part(budget))
     return {"problem": str(part), "method": canonical(method), "seed": seed, "budget": budget, "lr": lr,

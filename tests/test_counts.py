@@ -106,7 +106,7 @@ def test_options_of_problems_and_methods_count():
 # --- without torchvision ---------------------------------------------------------------------------------
 
 def test_every_architecture_is_among_the_stored_counts():
-    """If not: see tests/vision/test_counts.py, which counts them again where torchvision is."""
+    """If not: see tests/extras/test_counts.py, which counts them again where torchvision is."""
     assert set(counted.stored()["problem"]) == set(counted.TABLES) <= set(data.names())
     for problem in counted.TABLES:
         of_it = counted.stored()[counted.stored()["problem"] == problem]

@@ -38,15 +38,17 @@ main.add_command(checking.data)
               help="Time that one notebook may take in all.")
 @click.option("--notebooks", default="notebooks", type=click.Path(path_type=Path), help="Where the notebooks are.")
 @click.option("--out", type=click.Path(path_type=Path), show_default="build/course; build/grades with --grade",
-              help="Where the pages go.")
+              help="Where executed notebooks go. The book made of them goes beside this folder.")
+@click.option("--book/--no-book", default=True, help="Make the book of what ran; its first page is book/index.html.")
 @click.option("--student", type=click.Path(path_type=Path), metavar="DIR",
               help="Instead: write the lessons for a class into this new folder, without outputs and solutions.")
 @click.option("--grade", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
               help="Instead: run and judge what a class handed in, a folder for each student; writes grades.csv too.")
-def course(only, assignments, jobs, fresh, diff, execution_timeout, limit, notebooks, out, student, grade) -> None:
+def course(only, assignments, jobs, fresh, diff, execution_timeout, limit, notebooks, out, book, student,
+           grade) -> None:
     """Run all notebooks headlessly.
 
-    Prints a verdict and a time for each and leaves pages to read.
+    Prints a verdict and a time for each, and makes the book, which is what people read.
 
     What ran without error is kept until the notebook, its parameters or the package change, so an
     interrupted run goes on where it stopped.
@@ -59,7 +61,11 @@ def course(only, assignments, jobs, fresh, diff, execution_timeout, limit, noteb
     elif grade:
         _grade(grade, notebooks, out or Path("build/grades"), only, assignments, jobs, execution_timeout, limit or 900)
     else:
-        _run(notebooks, out or Path("build/course"), only, assignments, jobs, fresh, diff, execution_timeout, limit)
+        out = out or Path("build/course")
+        ok = _run(notebooks, out, only, assignments, jobs, fresh, diff, execution_timeout, limit)
+        if book:
+            _make_book(notebooks.absolute().parent, out)
+        sys.exit(0 if ok else 1)
 
 
 def _hand_out(notebooks: Path, student: Path, only: list[str]) -> None:
@@ -90,10 +96,11 @@ def _grade(folder: Path, notebooks: Path, out: Path, only: list[str], assignment
 
 
 def _run(notebooks: Path, out: Path, only: list[str], assignments: tuple[str, ...], jobs: int, fresh: bool, diff: bool,
-         timeout: int, limit: int | None) -> None:
+         timeout: int, limit: int | None) -> bool:
+    """Run the notebooks, print how they went, and return whether all are ok."""
     from tqdm import tqdm
 
-    from ..course import pages, running
+    from ..course import running
 
     with options.plain_errors():
         planned = running.plan(notebooks, out, only, assignments)
@@ -112,8 +119,6 @@ def _run(notebooks: Path, out: Path, only: list[str], assignments: tuple[str, ..
                 verdict = f"{outcome.verdict} (kept)" if outcome.kept else outcome.verdict
                 bar.write(f"{outcome.name:{width}}  {verdict:13}  {outcome.seconds:4.0f} s", file=sys.stdout)
                 bar.update()
-                if job.executed.exists() and not outcome.kept:
-                    pages.write_page(job.executed)
         except KeyboardInterrupt:
             events.close()
             click.echo("Interrupted. What had finished is kept: the same command goes on from there.", err=True)
@@ -121,9 +126,21 @@ def _run(notebooks: Path, out: Path, only: list[str], assignments: tuple[str, ..
     bad = [outcome for outcome in outcomes.values() if outcome.verdict != "ok"]
     for outcome in sorted(bad, key=lambda outcome: outcome.name):
         click.echo(f"\n{outcome.name} {outcome.verdict}:\n{outcome.message}")
-    index = running.write_pages(notebooks, out, outcomes)
-    click.echo(f"\n{len(outcomes) - len(bad)} of {len(outcomes)} notebooks ok. Pages: {index}")
-    sys.exit(1 if bad else 0)
+    click.echo(f"\n{len(outcomes) - len(bad)} of {len(outcomes)} notebooks ok. Executed notebooks: {out}")
+    return not bad
+
+
+def _make_book(root: Path, executed: Path) -> None:
+    """Make the book of the course at `root`, or say why there is none."""
+    from ..course import book
+
+    if reason := book.lacking(root):
+        click.echo(f"No book was made: {reason}.")
+        return
+    from ..course.book.build import build
+
+    click.echo("Making the book, which takes a minute or two.")
+    click.echo(f"The book: {build(root, executed, executed.with_name('book'))}")
 
 
 @main.command()
@@ -203,11 +220,12 @@ def pareto(problem, method, least, flops, others, seeds, budget, folder, workers
     in one. A run that is in the folder already is not run again.
     """
     from .. import bench as sweeps
-    from .. import figures
+    from .. import data, figures
 
     with options.plain_errors():
         if flops and len(flops) != len(least):
             raise click.UsageError(f"There are {len(least)} values of --L and {len(flops)} of --F; give one for each.")
+        data.introduce(problem)
         names = [*sweeps.sized(method, list(zip(least, flops or [None] * len(least), strict=True))), *others]
         done = sweeps.sweep([problem], names, seeds, budget=budget, folder=folder, workers=workers, progress=progress)
         if len(done.table):

@@ -124,3 +124,12 @@ def test_the_command_prints_it(folder):
 def test_mistakes_are_answered_in_a_sentence(arguments: list[str], message: str):
     done = CliRunner().invoke(cli.main, ["report", *arguments])
     assert done.exit_code in (1, 2) and message in done.output and "Traceback" not in done.output
+
+
+def test_what_was_never_measured_is_printed_alone():
+    """Runs of other methods and problems, or of none, leave a table with printed values, and say what is missing."""
+    for made in (rows("stl", problem="multidigits"), rows("conal"), []):
+        frame = published.beside("dsmtl-1", summary(made))
+        assert list(frame.columns) == [column.header for column in published.load("dsmtl-1").columns]
+        assert set(frame.index.get_level_values("what")) == {"printed"} and side.missing(frame)
+        assert published.show("dsmtl-1", summary(made))
