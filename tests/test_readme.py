@@ -22,6 +22,12 @@ def test_first_example_runs():
     assert set(scope["run"].metrics) == {"left", "right"}
 
 
+def test_the_loop_of_ones_own_is_its_guides_which_is_run():
+    guide = (ROOT / "book" / "guides" / "own_loop.md").read_text(encoding="utf-8")
+    (loop,) = [block for block in BLOCKS if "Loop(" in block]
+    assert loop in guide and len(loop.strip().splitlines()) <= 19
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", PROSE))))
 def test_links_lead_somewhere(target):
     assert target.startswith("https://") or (ROOT / target).exists()
