@@ -72,7 +72,7 @@ def all_finite(tensors: Sequence[Tensor]) -> bool:
         real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
         kinds.setdefault((real.device, real.dtype), []).append(real)
     for (device, _), some in kinds.items():
-        found = torch.zeros((), device=device)
+        found = torch.zeros((), dtype=torch.float32, device=device)  # whatever the default dtype is
         with torch.no_grad():
             torch._amp_foreach_non_finite_check_and_unscale_(some, found, _one(device))
         if found.item():
@@ -82,7 +82,7 @@ def all_finite(tensors: Sequence[Tensor]) -> bool:
 
 @functools.cache
 def _one(device: torch.device) -> Tensor:
-    return torch.ones((), device=device)
+    return torch.ones((), dtype=torch.float32, device=device)
 
 
 def check_written(learning: Sequence[nn.Parameter], scalars: Mapping[str, Tensor], auxiliary: Tensor | None) -> None:

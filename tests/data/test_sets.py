@@ -469,5 +469,5 @@ def test_idx_files_that_cannot_be(tmp_path, name, content, message):
 def test_every_script_has_its_row_in_the_guide():
     text = (FOLDER.parent / "book" / "guides" / "published_sets.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)\.py` \| [\d.]+ [MG]B", text, re.MULTILINE))
-    scripts = {path.stem for path in FOLDER.glob("*.py")}
+    scripts = {path.stem for path in FOLDER.glob("*.py")} - {"mt10_sac"}  # which fetches no set
     assert rows == {name: name for name in scripts} and set(SETS) | {"visda2017"} == scripts

@@ -9,7 +9,7 @@ from mtlcourse import encoders, methods
 WANTED = r"need torchvision, which cannot be imported .*pip install -c constraints/vision.txt 'mtlcourse\[vision\]'"
 
 
-@pytest.mark.parametrize("name", sorted(set(encoders.BUILDERS) - {"mlp", "conv", "bert"}))
+@pytest.mark.parametrize("name", sorted(set(encoders.BUILDERS) - {"mlp", "conv", "bert", "window"}))
 def test_without_torchvision_the_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ModuleNotFoundError, match=WANTED) as error:

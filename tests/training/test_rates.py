@@ -80,7 +80,8 @@ def test_what_learns_an_architecture_keeps_its_rate_unless_it_is_named():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.trunk, self.policy = nn.Linear(1, 1), nn.Parameter(torch.zeros(2))
+            self.trunk, self.heads = nn.Linear(1, 1), nn.Linear(1, 1)
+            self.policy = nn.Parameter(torch.zeros(2))
 
         def architecture_parameters(self):
             return [self.policy]

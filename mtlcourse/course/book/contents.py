@@ -112,7 +112,7 @@ def picture(lessons: Sequence[Lesson]) -> str:
             f'{len(lessons)} lessons in {len(made)} rows">{"".join(lines)}{"".join(boxes)}</svg></div>')
 
 
-def _box(lesson: Lesson, needs: Sequence[str], x: float, y: float) -> str:
+def _box(lesson: Lesson, needs: Sequence[str], x: float | int, y: float | int) -> str:
     said = html.escape(f"{lesson.number} {lesson.title}; builds on {', '.join(needs) or 'nothing'}")
     words = textwrap.wrap(lesson.title.partition(":")[0], 16)[:3]
     after = f" \u2190 {', '.join(needs)}" if needs else ""

@@ -47,9 +47,7 @@ def read(path: Path) -> Examples:
 def code(text: str) -> str:
     """What is typed and shown in a section, as doctest reads it.
 
-    >>> print(code("One more:\\n\\n```python\\n>>> 1 + 1\\n2\\n```"))
-    >>> 1 + 1
-    2
-    <BLANKLINE>
+    >>> code("One more:\\n\\n```python\\n>>> 1 + 1\\n2\\n```").splitlines()[:2]
+    ['>>> 1 + 1', '2']
     """
     return "\n".join(FENCED.findall(text))
