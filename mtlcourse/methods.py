@@ -345,7 +345,7 @@ def budget_arguments(problem: Problem | DomainProblem, budget: str) -> dict[str,
     for key, value in part.options.items():
         if key not in OF_BUDGETS:
             raise ValueError(unknown(f"setting of budget {part.name!r}", key, OF_BUDGETS))
-        if key not in UNUSUAL and (not is_whole(value, 1)):
+        if key not in UNUSUAL and not is_whole(value, 1):
             raise ValueError(f"{key}={value!r} of budget {part.name!r} must be a whole number from 1 upwards.")
     check_unusual(part.options)
     usual, own = BUDGETS[part.name], {**problem.training.get(part.name, {}), **part.options}

@@ -32,7 +32,7 @@ class Selection:
         self.select, self.patience = select, patience
         self.best: dict[str, Any] = {}  # epoch, model
         self.past: list[list[float]] = []  # the values of each epoch, turned so that more is better
-        if patience is not None and (not is_whole(patience, 1)):
+        if patience is not None and not is_whole(patience, 1):
             raise ValueError(f"patience={patience!r} is no number of epochs; give a whole number from 1 upwards.")
         if patience is not None and select == "last":
             raise ValueError("patience counts epochs without a better one, so it needs to know what is better: give "

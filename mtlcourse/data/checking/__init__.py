@@ -50,7 +50,7 @@ def check(problem: Any, limit: Any = None, names: Mapping[str, Sequence[str]] | 
     if not isinstance(problem, Problem | DomainProblem):
         raise TypeError(f"{type(problem).__name__} is no problem: give what data.load or data.domains returns, or a "
                         "Problem of your own.")
-    if limit is not None and (not is_whole(limit, 1)):
+    if limit is not None and not is_whole(limit, 1):
         raise ValueError(f"limit={limit!r}: a number of samples of each split, at least 1, or None for all.")
     absent = [split for split in SPLITS if getattr(problem, split) is None]
     if absent:
