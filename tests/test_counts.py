@@ -143,7 +143,8 @@ def test_the_table_has_the_printed_figures_and_the_differences(no_torchvision):
     assert rows.loc["afa", "explanation"].startswith("unexplained: ") and rows.loc["afa", "difference"] < -2
     search = rows.loc["dsmtl-al"]
     assert search["printed"] == "79.04" and pd.isna(search["difference"]) and "what was found" in search["explanation"]
-    assert rows.loc["hps-wide", "explanation"].startswith("Widening multiplies") and pd.isna(rows.loc["hps-wide", "flops"])
+    wide = rows.loc["hps-wide"]
+    assert wide["explanation"].startswith("Widening multiplies") and pd.isna(wide["flops"])
 
 
 def test_figures_that_differ_between_tables_are_both_shown(no_torchvision):

@@ -186,4 +186,3 @@ def _doubts(report: Any, method: str) -> list[str]:
         doubts.append("Verdicts are about new seeds; another test sample is the matter of certificates, and there is "
                       "none here.")
     return doubts + report.notes
-
