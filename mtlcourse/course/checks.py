@@ -22,7 +22,7 @@ def check(number: str, answer: Any, strict: bool = False) -> None:
     if said and strict:
         raise AssertionError(f"Exercise {number}: {said}")
     print(f"Exercise {number}: not yet: {said}" if said else f"Exercise {number}: correct.")
-    if not strict and progress.somebody_is_there():
+    if not strict and progress.watched():
         progress.note(number, correct=not said)
 
 
@@ -48,7 +48,7 @@ def hint(number: str, step: int = 1) -> None:
         raise ValueError(f"There are two hints for every exercise, step 1 and step 2; got step={step!r}.")
     more = f'(One more hint: hint("{number}", 2).)' if step == 1 else "(After this there is only the solution.)"
     print(f"Hint {step} for exercise {number}: {HINTS[number][step - 1]}\n{more}")
-    if progress.somebody_is_there():
+    if progress.watched():
         progress.note(number, hint=step)
 
 

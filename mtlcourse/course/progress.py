@@ -38,21 +38,17 @@ def path() -> Path:
     return Path(jupyter_data_dir()) / "mtlcourse" / "progress.json"
 
 
-def somebody_is_there() -> bool:
+def watched() -> bool:
     """Whether the running cell was sent by a front end that could ask its user a question, as JupyterLab does.
 
-    What runs notebooks without anybody (nbclient, papermill, nbconvert, nbval) says that it could not.
+    What runs notebooks without anybody (nbclient, papermill, nbconvert, nbval) says that it could not. Progress is kept,
+    and bars are shown while a lesson trains, only for somebody: no stored output holds a bar.
     """
     from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)
     request = kernel.get_parent("shell") if kernel is not None else {}
     return bool(request.get("content", {}).get("allow_stdin", False))
-
-
-def watched() -> bool:
-    """Whether a lesson should show bars while it trains: only to somebody, so that no stored output holds one."""
-    return somebody_is_there()
 
 
 def load(file: Path | None = None) -> dict[str, Progress]:

@@ -27,7 +27,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(progress, "watched", lambda: True)
 
 
 def test_checks_and_hints_are_noted(file: Path, somebody, capsys: pytest.CaptureFixture):
@@ -47,13 +47,8 @@ def test_checks_and_hints_are_noted(file: Path, somebody, capsys: pytest.Capture
     assert f"Hint 1 for exercise 90.1: {HINTS['90.1'][0]}\n" in said and 'hint("90.1", 2)' in said
 
 
-def test_bars_are_shown_to_somebody_only(monkeypatch: pytest.MonkeyPatch):
-    assert not progress.watched()  # a test is nobody
-    monkeypatch.setattr(progress, "somebody_is_there", lambda: True)
-    assert progress.watched()
-
-
 def test_a_program_notes_nothing(file: Path):
+    assert not progress.watched()
     checks.check("90.1", lambda p, P: [p - 1, P - p])
     checks.hint("90.1")
     assert not file.exists()
