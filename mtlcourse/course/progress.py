@@ -41,8 +41,8 @@ def path() -> Path:
 def watched() -> bool:
     """Whether the running cell was sent by a front end that could ask its user a question, as JupyterLab does.
 
-    What runs notebooks without anybody (nbclient, papermill, nbconvert, nbval) says that it could not. Progress is kept,
-    and bars are shown while a lesson trains, only for somebody: no stored output holds a bar.
+    What runs notebooks without anybody (nbclient, papermill, nbconvert, nbval) says that it could not. Progress is
+    kept, and bars are shown while a lesson trains, for somebody only: no stored output holds one.
     """
     from IPython import get_ipython
 
