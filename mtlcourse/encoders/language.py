@@ -50,14 +50,13 @@ class Window(nn.Module):
 
     takes = torch.long
 
-    def __init__(self, vocabulary: int, width: int, reach: int, padding: int = 0):
+    def __init__(self, vocabulary: int, width: int, reach: int):
         super().__init__()
         self.vectors = nn.Embedding(vocabulary, width)
         self.over = nn.Conv1d(width, width, 2 * reach + 1, padding=reach)
-        self.padding = padding
 
     def forward(self, words: Int64[Tensor, "batch places"]) -> Float[Tensor, "batch places width"]:
-        vectors = self.vectors(words) * (words != self.padding).unsqueeze(-1)
+        vectors = self.vectors(words) * (words != 0).unsqueeze(-1)  # 0 is padding
         return self.over(vectors.mT).relu().mT
 
 
